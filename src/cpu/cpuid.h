@@ -1,0 +1,56 @@
+// CPUID policy: what the guest's CPUID instruction answers, from one readable table.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace veneer::cpu {
+
+/// What CPUID puts into EAX, EBX, ECX, EDX.
+struct CpuidResult {
+  std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+  bool operator==(const CpuidResult&) const = default;
+};
+
+/// A fixed table of leaves, made once before vCPUs run. Dynamic bits (OSXSAVE, APIC id, APIC enable, XSAVE sizes)
+/// are filled in by query().
+class CpuidPolicy {
+ public:
+  struct Leaf {
+    std::uint32_t leaf;
+    std::uint32_t subleaf;
+    bool subleaf_matters;
+    CpuidResult result;
+  };
+  /// What of a vCPU's state CPUID shows.
+  struct Dynamic {
+    std::uint32_t apic_id = 0;
+    bool osxsave = false;       ///< CR4.OSXSAVE
+    bool apic_enabled = true;   ///< IA32_APIC_BASE bit 11
+    std::uint64_t xcr0 = 1;
+  };
+
+  /// The host's CPU as a guest may see it: host features that the translator supports, Veneer's own hypervisor
+  /// leaves (KVM signature, kvmclock, TSC frequency).
+  static CpuidPolicy host(unsigned vcpus, std::uint64_t tsc_hz);
+
+  CpuidResult query(std::uint32_t leaf, std::uint32_t subleaf, const Dynamic& dynamic) const;
+
+  /// XCR0 bits a guest may set.
+  std::uint64_t xcr0_mask() const { return xcr0_mask_; }
+  /// Physical address width in bits.
+  unsigned physical_bits() const { return physical_bits_; }
+  std::uint64_t tsc_hz() const { return tsc_hz_; }
+  /// True when the static policy shows this bit: has(7, 0, CpuidRegister::Ebx, 20) is SMAP.
+  enum class Register : std::uint8_t { Eax, Ebx, Ecx, Edx };
+  bool has(std::uint32_t leaf, std::uint32_t subleaf, Register reg, unsigned bit) const;
+  const std::vector<Leaf>& leaves() const { return leaves_; }
+
+ private:
+  std::vector<Leaf> leaves_;
+  std::uint64_t xcr0_mask_ = 1;
+  std::uint64_t tsc_hz_ = 0;
+  unsigned physical_bits_ = 40;
+};
+
+}  // namespace veneer::cpu

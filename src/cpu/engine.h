@@ -1,0 +1,120 @@
+// The engine interface: what runs guest code, what it may ask of the machine, and why it stops.
+//
+// Every engine (bt, kvm, ...) passes the same contract suite (tests/engine/). Threads: a Vcpu belongs to the thread
+// that calls run(); kick() and request_exit() may be called from anywhere, also from a signal handler.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "cpu/cpuid.h"
+#include "cpu/state.h"
+#include "machine/guest_memory.h"
+
+namespace veneer::cpu {
+
+/// The local APIC as its processor sees it. One per vCPU; implemented by devices/irq/lapic.
+class InterruptPort {
+ public:
+  virtual ~InterruptPort() = default;
+
+  /// True when acknowledge() would give a vector now (priority considered; IF is the engine's business).
+  /// Cheap; no lock; from the vCPU thread.
+  virtual bool interrupt_pending() const = 0;
+  /// INTA: takes the highest-priority pending interrupt (LAPIC, or 8259 through ExtINT). May be spurious.
+  virtual std::optional<std::uint8_t> acknowledge() = 0;
+  /// True once for each NMI that arrived.
+  virtual bool nmi_pending() const = 0;
+  virtual void take_nmi() = 0;
+
+  /// IA32_APIC_BASE, x2APIC MSRs 0x800-0x8ff and IA32_TSC_DEADLINE (0x6e0, in guest TSC units).
+  /// nullopt / false: #GP(0).
+  virtual std::optional<std::uint64_t> read_msr(std::uint32_t index) = 0;
+  virtual bool write_msr(std::uint32_t index, std::uint64_t value) = 0;
+  /// CR8 is the task priority's upper nibble.
+  virtual std::uint64_t cr8() const = 0;
+  virtual void set_cr8(std::uint64_t value) = 0;
+};
+
+/// What an engine may ask of the machine: the sockets of the board a processor is plugged into.
+/// Thread-safe; implementations take the board lock themselves.
+class Board {
+ public:
+  virtual ~Board() = default;
+  /// Port access of 1, 2 or 4 bytes.
+  virtual std::uint32_t read_port(std::uint16_t port, unsigned size_bytes) = 0;
+  virtual void write_port(std::uint16_t port, unsigned size_bytes, std::uint32_t value) = 0;
+  /// Memory access of 1, 2, 4 or 8 bytes where GuestMemory has no slot (or a write to ROM).
+  virtual std::uint64_t read_mmio(GuestPhys address, unsigned size_bytes) = 0;
+  virtual void write_mmio(GuestPhys address, unsigned size_bytes, std::uint64_t value) = 0;
+  virtual InterruptPort& interrupts(unsigned vcpu) = 0;
+};
+
+/// Why Vcpu::run() came back. A closed set.
+enum class ExitReason : std::uint8_t {
+  Halted,       ///< HLT with interrupts to wait for: call run() again after interrupt_pending() or request_exit()
+  Interrupted,  ///< request_exit() was honoured; the state is at an instruction boundary
+  Shutdown,     ///< triple fault
+  Debug,        ///< a single step is done, or a debugger breakpoint was reached
+  Failed,       ///< the host failed (out of memory, ...): see message
+};
+
+struct Exit {
+  ExitReason reason = ExitReason::Interrupted;
+  std::string message;  ///< for Failed, and details of Shutdown
+};
+
+/// One virtual CPU of an engine.
+class Vcpu {
+ public:
+  virtual ~Vcpu() = default;
+
+  /// Runs guest code until an Exit. Interrupts are taken from Board::interrupts() while running.
+  /// Returns Halted as soon as HLT is executed and nothing deliverable is pending.
+  virtual Exit run() = 0;
+  /// Runs exactly one instruction (with its exceptions and any pending interrupt before it), then Debug.
+  virtual Exit step() = 0;
+
+  /// "An interrupt may have become pending": makes run() look soon. Async-signal-safe, from any thread.
+  virtual void kick() noexcept = 0;
+  /// Makes run() return Interrupted soon (also when it is called later). Async-signal-safe, from any thread.
+  virtual void request_exit() noexcept = 0;
+
+  /// The whole state; only while run() is not running.
+  virtual void get_state(ArchState& out) const = 0;
+  virtual void set_state(const ArchState& in) = 0;
+
+  /// Guest-virtual to guest-physical as the current paging mode translates a supervisor read, without side effects.
+  virtual std::optional<GuestPhys> translate(GuestVirt address) const = 0;
+
+  /// Debugger breakpoints on instruction addresses: run() returns Debug before executing there.
+  virtual void set_breakpoint(GuestVirt address, bool enabled) = 0;
+
+  /// Text for the monitor: counters of the translator, the TLB's contents; empty when the engine has none.
+  virtual std::string info_jit() const { return {}; }
+  virtual std::string info_tlb() const { return {}; }
+};
+
+/// Settings that do not change guest-visible behaviour.
+struct EngineOptions {
+  unsigned max_block_instructions = 64;  ///< 1 gives single-instruction blocks
+  std::uint64_t code_cache_bytes = 64 * MiB;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  virtual const char* name() const = 0;
+  /// Makes vCPU `index` in power-up state. `memory`, `board` and `cpuid` outlive the engine.
+  virtual Result<std::unique_ptr<Vcpu>> make_vcpu(unsigned index) = 0;
+};
+
+/// The binary-translation engine (cpu/bt).
+Result<std::unique_ptr<Engine>> make_bt_engine(machine::GuestMemory& memory, Board& board, const CpuidPolicy& cpuid,
+                                               const EngineOptions& options);
+
+}  // namespace veneer::cpu
