@@ -1,0 +1,60 @@
+// The I/O APIC: 24 interrupt inputs that become messages to local APICs.
+//
+// State: index register, ID, 24 redirection entries, input levels.
+// Missing: SMI and INIT pins have no special wiring; they are sent as the entry says.
+// Differs from the spec: version 0x20, with the EOI register of later chipsets (ICH data sheets, "EOI register").
+// Spec: Intel 82093AA data sheet 290566-001.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "devices/irq/apic_bus.h"
+#include "machine/device.h"
+#include "machine/irq_line.h"
+
+namespace veneer::devices {
+
+/// Registers at 0xfec00000, size 0x1000.
+class IoApic final : public machine::Device {
+ public:
+  static constexpr unsigned pin_count = 24;
+
+  explicit IoApic(ApicBus& bus);
+  ~IoApic() override;
+  IoApic(const IoApic&) = delete;
+  IoApic& operator=(const IoApic&) = delete;
+
+  machine::IrqLine& input(unsigned pin) { return inputs_[pin]; }
+  /// A local APIC ended this level-triggered vector: entries that wait for it may fire again.
+  void end_of_interrupt(std::uint8_t vector);
+
+  std::uint64_t read(std::uint64_t offset, unsigned size_bytes) override;
+  void write(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) override;
+  void save(machine::SnapshotWriter& out) const override;
+  void restore(machine::SnapshotReader& in) override;
+  void reset() override;
+
+ private:
+  struct Input final : machine::IrqLine {
+    IoApic* io_apic = nullptr;
+    unsigned pin = 0;
+    void set(bool level) override { io_apic->set_pin(pin, level); }
+  };
+
+  void set_pin(unsigned pin, bool level);
+  void service_level(unsigned pin);
+  bool send(unsigned pin);
+  std::uint32_t read_register() const;
+  void write_register(std::uint32_t value);
+  void write_redirection(unsigned pin, bool high_half, std::uint32_t value);
+
+  ApicBus& bus_;
+  std::array<Input, pin_count> inputs_;
+  std::array<std::uint64_t, pin_count> redirection_{};
+  std::uint32_t lines_ = 0;
+  std::uint8_t index_ = 0;
+  std::uint8_t id_ = 0;
+};
+
+}  // namespace veneer::devices
