@@ -1,0 +1,83 @@
+# The short way to everything: `make run` boots a guest on a fresh machine, `make test` checks all there is.
+#
+# BUILD=dir builds elsewhere; VENEER_SETUP=skip leaves the host's packages alone; RUN_FLAGS adds flags to veneer run.
+
+BUILD ?= build
+PRESET ?= release
+JOBS ?= $(shell nproc)
+SECONDS ?= 60
+REPS ?= 3
+CMDLINE ?= console=ttyS0 quiet
+RUN_FLAGS ?=
+
+GUEST := $(BUILD)/guest
+VENEER := $(BUILD)/bin/veneer
+CCACHE := $(shell command -v ccache)
+CMAKE_FLAGS ?= $(if $(CCACHE),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+NINJA := ninja -C $(BUILD) -j $(JOBS)
+
+.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table fuzz-cpu tidy format clean
+
+help:
+	@echo 'make run                 boot a small Linux guest here in the terminal (installs, builds and fetches what it needs)'
+	@echo 'make test                build and run every test'
+	@echo 'make unit-test           the tests that boot no guest'
+	@echo 'make boots N=50          boot and power off the guest N times in a row'
+	@echo 'make bench REPS=3        the guest benchmarks: native, QEMU if it is installed, Veneer (as root)'
+	@echo 'make fuzz-cpu SECONDS=60 compare the CPU engine with the host CPU on random instructions'
+	@echo 'make build | all         veneer alone | veneer and all tests and tools'
+	@echo 'make guest | programs    the guest images: the demo guest | the one with real programs'
+	@echo 'make tidy | format       clang-tidy | clang-format on the sources'
+
+setup:
+	@scripts/setup.sh
+
+$(BUILD)/build.ninja:
+	cmake --preset $(PRESET) -B $(BUILD) $(CMAKE_FLAGS)
+
+configure: setup
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+
+build: configure
+	@$(NINJA) --quiet veneer
+
+all: configure
+	@$(NINJA)
+
+guest: setup
+	@guest/build_demo.sh $(GUEST)
+
+programs: guest
+	@guest/build_programs.sh $(GUEST)
+
+run: build guest
+	$(VENEER) run --kernel $(GUEST)/vmlinuz --initrd $(GUEST)/initrd --cmdline '$(CMDLINE)' $(RUN_FLAGS)
+
+test: all guest programs
+	cd $(BUILD) && ctest --output-on-failure -j $(JOBS)
+
+unit-test: all
+	cd $(BUILD) && ctest --output-on-failure -j $(JOBS) -LE 'boot|programs'
+
+N ?= 50
+boots: build guest
+	tools/boots.py $(N) --veneer $(VENEER) --guest $(GUEST)
+
+bench: build guest
+	bench/run.sh $(BUILD) $(REPS)
+
+bench-table:
+	bench/bench.py table --work $(abspath $(BUILD))/bench-work --out $(abspath $(BUILD))/bench-out
+
+fuzz-cpu: configure
+	@$(NINJA) --quiet fuzz_cpu
+	$(BUILD)/bin/fuzz_cpu --seconds $(SECONDS)
+
+tidy: configure
+	@scripts/tidy.sh $(BUILD)
+
+format:
+	clang-format -i $$(git ls-files '*.cc' '*.h')
+
+clean:
+	rm -rf $(BUILD)
