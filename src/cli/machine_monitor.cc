@@ -1,0 +1,114 @@
+// MachineMonitor: looking into a running machine by letting it stand still for a moment.
+#include "cli/machine_monitor.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <chrono>
+#include <string_view>
+
+#include "debug/flight_dump.h"
+
+namespace veneer::cli {
+namespace {
+
+constexpr std::chrono::seconds pause_patience{3};
+constexpr unsigned shown_events = 40;
+
+std::string segment_line(std::string_view name, const cpu::Segment& segment) {
+  return fmt::format("{:<4} {:04x} base {:016x} limit {:08x} attributes {:04x}{}\n", name, segment.selector, segment.base,
+                     segment.limit, segment.attributes, (segment.attributes & cpu::Segment::P) != 0 ? "" : " unusable");
+}
+
+std::string flag_letters(std::uint64_t rflags) {
+  struct Flag {
+    std::uint64_t bit;
+    const char* name;
+  };
+  static constexpr std::array<Flag, 13> flags = {{{cpu::RFLAGS_CF, "CF"},
+                                                  {cpu::RFLAGS_PF, "PF"},
+                                                  {cpu::RFLAGS_AF, "AF"},
+                                                  {cpu::RFLAGS_ZF, "ZF"},
+                                                  {cpu::RFLAGS_SF, "SF"},
+                                                  {cpu::RFLAGS_TF, "TF"},
+                                                  {cpu::RFLAGS_IF, "IF"},
+                                                  {cpu::RFLAGS_DF, "DF"},
+                                                  {cpu::RFLAGS_OF, "OF"},
+                                                  {cpu::RFLAGS_NT, "NT"},
+                                                  {cpu::RFLAGS_VM, "VM"},
+                                                  {cpu::RFLAGS_AC, "AC"},
+                                                  {cpu::RFLAGS_ID, "ID"}}};
+  std::string out;
+  for (const Flag& flag : flags)
+    if ((rflags & flag.bit) != 0) out += fmt::format("{}{}", out.empty() ? "" : " ", flag.name);
+  return out;
+}
+
+const char* mode_name(const cpu::ArchState& state) {
+  if ((state.cr0 & cpu::CR0_PE) == 0) return "real mode";
+  if (state.code64()) return "64-bit mode";
+  if (state.long_mode()) return "compatibility mode";
+  if ((state.rflags & cpu::RFLAGS_VM) != 0) return "virtual-8086 mode";
+  return "protected mode";
+}
+
+}  // namespace
+
+std::string format_registers(const cpu::ArchState& state) {
+  static constexpr std::array<const char*, cpu::gpr_count> gpr_names = {
+      "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15"};
+  static constexpr std::array<const char*, cpu::segment_count> segment_names = {"ES", "CS", "SS", "DS", "FS", "GS"};
+  std::string out;
+  for (unsigned i = 0; i < cpu::gpr_count; ++i)
+    out += fmt::format("{:<4} {:016x}{}", gpr_names[i], state.gpr[i], i % 4 == 3 ? "\n" : "  ");
+  out += fmt::format("RIP  {:016x}  RFLAGS {:08x} [{}]  CPL {}  {}{}\n", state.rip, state.rflags,
+                     flag_letters(state.rflags), state.cpl(), mode_name(state), state.halted ? ", halted" : "");
+  for (unsigned i = 0; i < cpu::segment_count; ++i) out += segment_line(segment_names[i], state.segments[i]);
+  out += segment_line("LDTR", state.ldtr) + segment_line("TR", state.tr);
+  out += fmt::format("GDTR base {:016x} limit {:04x}  IDTR base {:016x} limit {:04x}\n", state.gdtr.base,
+                     state.gdtr.limit, state.idtr.base, state.idtr.limit);
+  out += fmt::format("CR0 {:08x}  CR2 {:016x}  CR3 {:016x}  CR4 {:08x}  CR8 {:x}\n", state.cr0, state.cr2, state.cr3,
+                     state.cr4, state.cr8);
+  out += fmt::format("DR0 {:016x}  DR1 {:016x}  DR2 {:016x}  DR3 {:016x}\nDR6 {:08x}  DR7 {:08x}\n", state.dr[0],
+                     state.dr[1], state.dr[2], state.dr[3], state.dr[6], state.dr[7]);
+  out += fmt::format("EFER {:04x}  STAR {:016x}  LSTAR {:016x}  KERNEL_GS_BASE {:016x}\n", state.efer, state.star,
+                     state.lstar, state.kernel_gs_base);
+  return out;
+}
+
+std::string MachineMonitor::while_paused(const std::function<std::string()>& look) {
+  const bool was_paused = machine_.paused();
+  machine_.pause();
+  if (!machine_.wait_paused(true, pause_patience)) {
+    if (!was_paused) machine_.resume();
+    return "the CPUs did not stop in time\n";
+  }
+  std::string out = look();
+  if (!was_paused) machine_.resume();
+  return out;
+}
+
+std::string MachineMonitor::registers(unsigned vcpu) {
+  return while_paused([&] {
+    cpu::ArchState state;
+    machine_.vcpu(vcpu).get_state(state);
+    return format_registers(state);
+  });
+}
+
+std::string MachineMonitor::tlb(unsigned vcpu) {
+  return while_paused([&] { return machine_.vcpu(vcpu).info_tlb(); });
+}
+
+std::string MachineMonitor::jit(unsigned vcpu) {
+  return while_paused([&] { return machine_.vcpu(vcpu).info_jit(); });
+}
+
+std::string MachineMonitor::events(unsigned vcpu) { return debug::describe_flight_recorder(vcpu, shown_events); }
+
+std::string MachineMonitor::status() {
+  return fmt::format("{}: {}, {} CPU{}, engine {}\n", machine_.config().name, machine_.paused() ? "paused" : "running",
+                     machine_.vcpu_count(), machine_.vcpu_count() == 1 ? "" : "s", machine_.engine().name());
+}
+
+}  // namespace veneer::cli

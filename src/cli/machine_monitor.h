@@ -1,0 +1,40 @@
+// MachineMonitor: the monitor's view of a vm::Machine.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "cli/monitor.h"
+#include "vm/machine.h"
+
+namespace veneer::cli {
+
+class MachineMonitor final : public MonitorTarget {
+ public:
+  /// `quit` asks for the end of the machine, without waiting for it.
+  MachineMonitor(vm::Machine& machine, std::function<void()> quit) : machine_(machine), quit_(std::move(quit)) {}
+
+  unsigned vcpu_count() const override { return machine_.vcpu_count(); }
+  std::string registers(unsigned vcpu) override;
+  std::string tlb(unsigned vcpu) override;
+  std::string jit(unsigned vcpu) override;
+  std::string events(unsigned vcpu) override;
+  std::string status() override;
+  void pause() override { machine_.pause(); }
+  void resume() override { machine_.resume(); }
+  void reset() override { machine_.reset(); }
+  void power_button() override { machine_.power_button(); }
+  void quit() override { quit_(); }
+
+ private:
+  /// Runs `look` while all vCPUs stand still, and lets them go on if they were running.
+  std::string while_paused(const std::function<std::string()>& look);
+
+  vm::Machine& machine_;
+  std::function<void()> quit_;
+};
+
+/// The registers as the monitor shows them.
+std::string format_registers(const cpu::ArchState& state);
+
+}  // namespace veneer::cli

@@ -1,0 +1,40 @@
+// The monitor: what the commands at the (veneer) prompt are, and what they do.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace veneer::cli {
+
+/// What the monitor needs of a machine. Called on the console thread; answers within a moment, whatever the guest does.
+class MonitorTarget {
+ public:
+  virtual ~MonitorTarget() = default;
+  virtual unsigned vcpu_count() const = 0;
+  virtual std::string registers(unsigned vcpu) = 0;
+  virtual std::string tlb(unsigned vcpu) = 0;
+  virtual std::string jit(unsigned vcpu) = 0;
+  virtual std::string events(unsigned vcpu) = 0;
+  virtual std::string status() = 0;
+  virtual void pause() = 0;
+  virtual void resume() = 0;
+  virtual void reset() = 0;
+  virtual void power_button() = 0;
+  virtual void quit() = 0;
+};
+
+class Monitor {
+ public:
+  explicit Monitor(MonitorTarget& target) : target_(target) {}
+
+  static constexpr const char* prompt = "(veneer) ";
+
+  /// Carries out one line and returns what to print. Knows commands by any unambiguous beginning.
+  std::string execute(std::string_view line);
+
+ private:
+  std::string info(std::string_view what, std::string_view argument);
+  MonitorTarget& target_;
+};
+
+}  // namespace veneer::cli

@@ -1,0 +1,222 @@
+// The command line: flags, help and usage errors (CLI11 is used here and nowhere else).
+#include "cli/options.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <map>
+
+namespace veneer::cli {
+namespace {
+
+constexpr int status_usage = 2;
+
+constexpr const char* main_footer =
+    R"(Examples:
+  veneer run --kernel vmlinuz --initrd initrd.img --cmdline "console=ttyS0"
+  veneer doctor
+Each command has its own help: veneer run --help)";
+
+constexpr const char* run_footer =
+    R"(Examples:
+  Boot a Linux kernel, its console here in the terminal:
+    veneer run --kernel vmlinuz --initrd initrd.img --cmdline "console=ttyS0"
+  A test in a script: end when the guest powers off or resets, keep the console in a file:
+    veneer run --kernel vmlinuz --initrd test.img --cmdline "console=ttyS0 panic=-1" \
+               --no-reboot --serial file:console.log </dev/null
+  A kernel under the debugger, stopped before its first instruction:
+    veneer run --kernel vmlinuz --gdb tcp:127.0.0.1:1234 --paused
+    gdb vmlinux -ex "target remote 127.0.0.1:1234"
+
+Keys while the serial port is on stdio (also when standard input is a pipe):
+  Ctrl-A x   end the machine            Ctrl-A c       monitor prompt (help there lists its commands)
+  Ctrl-A h   list the keys              Ctrl-A Ctrl-A  send Ctrl-A to the guest
+  The end of standard input is not the end of the guest.
+
+Exit status:
+  0  the guest powered off, or reset under --no-reboot, or Ctrl-A x or the monitor's quit ended it
+  1  Veneer could not start or the host failed (one message says why), or a signal (SIGTERM, SIGINT, SIGHUP) ended it
+  2  the command line is wrong
+  3  the guest crashed the virtual CPU (triple fault) under --no-reboot
+  (value << 1) | 1  the guest wrote value to port 0xf4 under --debug-exit
+A second SIGTERM or SIGINT ends Veneer at once.)";
+
+/// Flags of the stable contract that this version does not serve, each with values that mean "as it is now anyway".
+struct LaterFlag {
+  const char* name;
+  std::array<const char*, 2> harmless;
+};
+constexpr std::array<LaterFlag, 11> later_flags = {{
+    {"--firmware", {}},
+    {"--disk", {}},
+    {"--cdrom", {}},
+    {"--floppy", {}},
+    {"--boot", {}},
+    {"--net", {"none"}},
+    {"--display", {"none"}},
+    {"--cpu", {"host"}},
+    {"--direct", {"off", "auto"}},
+    {"--share", {}},
+    {"--cloud-init", {}},
+}};
+
+[[noreturn]] void not_in_this_version(const std::string& what) {
+  throw CLI::ValidationError(fmt::format("{} is not in this version of Veneer ({})", what, version()));
+}
+
+void add_later_flags(CLI::App& run) {
+  for (const LaterFlag& flag : later_flags) {
+    run.add_option_function<std::vector<std::string>>(flag.name,
+                                                      [&flag](const std::vector<std::string>& values) {
+                                                        for (const std::string& value : values)
+                                                          for (const char* word : flag.harmless)
+                                                            if (word != nullptr && value == word) return;
+                                                        not_in_this_version(flag.name);
+                                                      })
+        ->group("");
+  }
+  run.add_option_function<std::vector<std::string>>("IMAGE", [](const std::vector<std::string>&) {
+       not_in_this_version("Booting a disk image (the IMAGE argument)");
+     })->group("");
+}
+
+Result<LogLevel> parse_log(const std::string& text) {
+  if (const auto level = parse_log_level(text)) return *level;
+  return Error(fmt::format("\"{}\" is not a level (known: error, warning, info, debug)", text));
+}
+
+/// Switches the categories on at once: they are process-wide.
+void check_trace(const RunOptions& options) {
+  if (options.trace.empty()) return;
+  const auto result = set_trace(options.trace);
+  if (!result) throw CLI::ValidationError("--trace", result.error().message());
+}
+
+/// Runs one of our parsers on an option's text and turns its error into a usage error.
+template <typename T, typename Parser>
+auto parsed_into(T& target, const char* flag, Parser parser) {
+  return [&target, flag, parser](const std::string& text) {
+    auto result = parser(text);
+    if (!result) throw CLI::ValidationError(flag, result.error().message());
+    target = std::move(result).value();
+  };
+}
+
+void add_run_options(CLI::App& run, RunOptions& options) {
+  const std::map<std::string, vm::EngineKind> engines = {
+      {"auto", vm::EngineKind::Auto}, {"bt", vm::EngineKind::Bt}, {"kvm", vm::EngineKind::Kvm}};
+  const std::map<std::string, vm::MachineKind> machines = {{"pc", vm::MachineKind::Pc}, {"micro", vm::MachineKind::Micro}};
+
+  run.add_option("--name", options.config.name, "The machine's name, in messages and statistics")->group("Machine");
+  run.add_option("--engine", options.config.engine, "What runs guest code: auto, bt (binary translation), kvm")
+      ->transform(CLI::CheckedTransformer(engines).description("auto|bt|kvm"))
+      ->group("Machine");
+  run.add_option("--machine", options.config.machine, "pc: what an unmodified OS expects; micro: virtio and a serial port only")
+      ->transform(CLI::CheckedTransformer(machines).description("pc|micro"))
+      ->group("Machine");
+  run.add_option("--cpus", options.config.cpus, "Virtual CPUs (default 1)")->check(CLI::Range(1u, vm::max_cpus))->group("Machine");
+  run.add_option_function<std::string>("--memory", parsed_into(options.config.memory_bytes, "--memory", parse_memory),
+                                       "Guest memory: 512M (the default), 1.5G, 4GiB; a bare number counts MiB")
+      ->type_name("SIZE")
+      ->group("Machine");
+  run.add_flag("--prealloc", options.config.prealloc, "Take all guest memory from the host before starting")->group("Machine");
+
+  run.add_option("--kernel", options.config.kernel, "Linux kernel (bzImage) to boot directly")->type_name("FILE")->group("Boot");
+  run.add_option("--initrd", options.config.initrd, "Initial RAM disk for it")->type_name("FILE")->group("Boot");
+  run.add_option("--cmdline", options.config.cmdline, "Kernel command line")->type_name("TEXT")->group("Boot");
+  run.add_flag("--no-reboot", options.config.no_reboot, "End when the guest resets, in place of restarting it")->group("Boot");
+
+  run.add_option_function<std::string>("--serial", parsed_into(options.serial, "--serial", parse_serial),
+                                       "First serial port: stdio (the default), file:PATH, unix:PATH, null")
+      ->type_name("TARGET")
+      ->group("Devices");
+  run.add_flag("--debug-exit", options.config.debug_exit, "A write to port 0xf4 ends the machine: status (value << 1) | 1")
+      ->group("Devices");
+
+  run.add_option_function<std::string>("--gdb",
+                                       [&options](const std::string& text) {
+                                         auto address = parse_tcp_address(text);
+                                         if (!address) throw CLI::ValidationError("--gdb", address.error().message());
+                                         options.gdb = std::move(address).value();
+                                       },
+                                       "Wait for a debugger there: tcp:127.0.0.1:1234")
+      ->type_name("ADDRESS")
+      ->group("Debugging");
+  run.add_flag("--gdb-public", options.gdb_public,
+               "Allow --gdb on an address other than loopback: whoever connects owns the guest")
+      ->group("Debugging");
+  run.add_flag("--paused", options.paused, "Start with the CPUs stopped (a debugger or the monitor's resume starts them)")
+      ->group("Debugging");
+  run.add_option_function<std::string>("--log", parsed_into(options.log_level, "--log", parse_log),
+                                       "How much to say: error, warning, info (the default), debug")
+      ->type_name("LEVEL")
+      ->group("Debugging");
+  run.add_option("--trace", options.trace, "What to trace, with commas between, or all: --trace help lists the categories")
+      ->type_name("WHAT")
+      ->group("Debugging");
+  run.add_option("--stats", options.stats_file, "Write statistics there as JSON at the end")
+      ->type_name("FILE")
+      ->group("Debugging");
+  run.add_option("--hang-dump", options.hang_seconds, "Dump a CPU's last events when it stood still for that long")
+      ->type_name("SECONDS")
+      ->group("Debugging");
+  add_later_flags(run);
+}
+
+/// What no single option can check.
+void check_together(const RunOptions& options) {
+  if (options.config.kernel.empty()) {
+    if (!options.config.initrd.empty() || !options.config.cmdline.empty())
+      throw CLI::ValidationError("--initrd and --cmdline need --kernel");
+    throw CLI::ValidationError("nothing to boot: give a kernel with --kernel FILE (see veneer run --help)");
+  }
+  if (options.gdb && !is_loopback(*options.gdb) && !options.gdb_public)
+    throw CLI::ValidationError("--gdb", fmt::format("{} is not a loopback address; a debugger owns the guest and sees "
+                                                    "all of its memory. Add --gdb-public if that is what you want",
+                                                    options.gdb->host));
+}
+
+}  // namespace
+
+const char* version() { return VENEER_VERSION; }
+
+Parsed parse_command_line(int argc, const char* const* argv) {
+  CLI::App app{"Veneer: runs x86-64 virtual machines on Linux, with or without hardware virtualization."};
+  app.name("veneer");
+  app.footer(main_footer);
+  app.set_version_flag("--version,-V", fmt::format("veneer {}", version()));
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(28);
+
+  RunOptions run_options;
+  DoctorOptions doctor_options;
+  CLI::App* run = app.add_subcommand("run", "Run a virtual machine");
+  run->footer(run_footer);
+  add_run_options(*run, run_options);
+  run->callback([&] {
+    check_trace(run_options);
+    check_together(run_options);
+  });
+
+  CLI::App* doctor = app.add_subcommand("doctor", "Try what this host offers, and say what to do about what it lacks");
+  doctor->footer("Exit status: 0 when Veneer can run guests here, else 1.");
+  doctor->add_flag("--plain", doctor_options.plain, "No colours");
+
+  for (const char* later : {"disk", "image"}) {
+    CLI::App* command = app.add_subcommand(later, "")->group("")->allow_extras();
+    command->callback([later] { not_in_this_version(fmt::format("veneer {}", later)); });
+  }
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return ParsedExit{app.exit(error)};
+    fmt::print(stderr, "veneer: {}\n", error.what());
+    return ParsedExit{status_usage};
+  }
+  if (run->parsed()) return run_options;
+  return doctor_options;
+}
+
+}  // namespace veneer::cli

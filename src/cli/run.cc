@@ -1,0 +1,173 @@
+// veneer run: the machine, its serial port, its debugger and the signals, put together and taken apart.
+#include "cli/run.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "base/log.h"
+#include "cli/guest_input.h"
+#include "cli/machine_monitor.h"
+#include "cli/serial_backend.h"
+#include "cli/signals.h"
+#include "cli/stats.h"
+#include "cli/terminal.h"
+#include "debug/flight_dump.h"
+#include "debug/hang_watchdog.h"
+#include "vm/machine.h"
+
+namespace veneer::cli {
+namespace {
+
+constexpr int status_failed = 1;
+constexpr std::chrono::milliseconds output_patience{2000};
+
+/// Standard descriptors that were closed at the start are given to /dev/null, before a memfd gets their numbers.
+void occupy_standard_descriptors() {
+  for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", O_RDONLY) < 0) return;
+}
+
+/// How the end is asked for, from the keyboard, by a signal or in the monitor. Thread-safe.
+class Ending {
+ public:
+  /// Requests from before are carried out now.
+  void attach(vm::Machine* machine, SerialBackend* serial) {
+    const std::lock_guard lock(mutex_);
+    machine_ = machine;
+    serial_ = serial;
+    if (signal_ != 0) carry_out(status_failed);
+  }
+  void detach() { attach(nullptr, nullptr); }
+
+  void by_user(Signals& signals) {
+    signals.expect_end();
+    const std::lock_guard lock(mutex_);
+    carry_out(0);
+  }
+
+  void by_signal(int number) {
+    const std::lock_guard lock(mutex_);
+    if (signal_ == 0) signal_ = number;
+    carry_out(status_failed);
+  }
+
+  int signal_number() const {
+    const std::lock_guard lock(mutex_);
+    return signal_;
+  }
+
+ private:
+  void carry_out(int status) {
+    if (serial_ != nullptr) serial_->abandon();  // a vCPU may wait there, with the board lock
+    if (machine_ != nullptr) machine_->request_stop(status);
+  }
+
+  mutable std::mutex mutex_;
+  vm::Machine* machine_ = nullptr;
+  SerialBackend* serial_ = nullptr;
+  int signal_ = 0;
+};
+
+/// Moves typed bytes into the UART whenever there are some and it has room.
+void connect_input(vm::Machine& machine, GuestInput& input) {
+  const auto request = [&machine, &input] {
+    machine.events().post([&machine, &input] {
+      devices::Uart16550& uart = machine.serial();
+      input.deliver(uart.receive_room(), [&uart](std::span<const std::uint8_t> bytes) { uart.receive(bytes); });
+    });
+  };
+  input.set_request(request);
+  const std::lock_guard lock(machine.board_lock());
+  machine.serial().set_room_callback(request);
+}
+
+/// What is said on standard error about an end that was not the guest's own wish, and the exit status.
+int report(const Result<vm::MachineExit>& result, int signal_number) {
+  if (!result) {
+    fmt::print(stderr, "veneer: {}\n", result.error().message());
+    return status_failed;
+  }
+  const vm::MachineExit& exit = result.value();
+  switch (exit.reason) {
+    case vm::MachineExit::Reason::Crashed:
+      fmt::print(stderr, "veneer: the guest crashed: {}\n", exit.message);
+      break;
+    case vm::MachineExit::Reason::Failed:
+      fmt::print(stderr, "veneer: {}\n", exit.message);
+      break;
+    case vm::MachineExit::Reason::Stopped:
+      if (signal_number != 0) fmt::print(stderr, "veneer: ended by signal {} ({})\n", signal_number, strsignal(signal_number));
+      break;
+    default:
+      break;
+  }
+  return exit.status;
+}
+
+int fail(const Error& error) {
+  fmt::print(stderr, "veneer: {}\n", error.message());
+  return status_failed;
+}
+
+}  // namespace
+
+int run_machine(const RunOptions& options) {
+  occupy_standard_descriptors();
+  set_log_level(options.log_level);
+  terminal::remember();
+  debug::install_crash_handler(terminal::restore);
+
+  Ending ending;
+  Signals signals([&](int number) {
+    signals.expect_end();
+    ending.by_signal(number);
+  });
+
+  auto serial = open_serial(options.serial);
+  if (!serial) return fail(serial.error());
+  vm::MachineConfig config = options.config;
+  config.serial = &serial.value()->sink();
+  auto created = vm::Machine::create(std::move(config));
+  if (!created) return fail(created.error());
+  vm::Machine& machine = *created.value();
+
+  GuestInput input;
+  connect_input(machine, input);
+  MachineMonitor monitor(machine, [&] { ending.by_user(signals); });
+  debug::HangWatchdog watchdog(machine.vcpu_count(), std::chrono::seconds(options.hang_seconds),
+                               [&] { return machine.paused(); });
+  if (options.paused) machine.pause();
+  ending.attach(&machine, serial.value().get());
+  serial.value()->start(input, monitor);
+
+  const auto started = std::chrono::steady_clock::now();
+  const auto result = machine.run();
+  const auto run_time = std::chrono::steady_clock::now() - started;
+
+  signals.expect_end();
+  ending.detach();
+  serial.value()->finish(output_patience);
+  terminal::restore();
+  int status = report(result, ending.signal_number());
+  if (!options.stats_file.empty() && result.ok()) {
+    const auto written = write_stats(options.stats_file, format_stats(machine, result.value(), run_time));
+    if (!written) {
+      fmt::print(stderr, "veneer: {}\n", written.error().message());
+      if (status == 0) status = status_failed;
+    }
+  }
+  created.value().reset();  // before the sink and the input queue that it uses
+  return status;
+}
+
+}  // namespace veneer::cli

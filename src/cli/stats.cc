@@ -1,0 +1,77 @@
+// Statistics of a run as JSON.
+#include "cli/stats.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include "cli/options.h"
+
+namespace veneer::cli {
+namespace {
+
+const char* reason_name(vm::MachineExit::Reason reason) {
+  switch (reason) {
+    case vm::MachineExit::Reason::PoweredOff: return "powered-off";
+    case vm::MachineExit::Reason::Reset: return "reset";
+    case vm::MachineExit::Reason::GuestExit: return "guest-exit";
+    case vm::MachineExit::Reason::Crashed: return "crashed";
+    case vm::MachineExit::Reason::Stopped: return "stopped";
+    case vm::MachineExit::Reason::Failed: return "failed";
+  }
+  return "?";
+}
+
+double seconds(const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6; }
+
+}  // namespace
+
+std::string json_string(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\')
+      out += {'\\', c};
+    else if (c == '\n')
+      out += "\\n";
+    else if (static_cast<unsigned char>(c) < 0x20)
+      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    else
+      out += c;
+  }
+  return out + "\"";
+}
+
+std::string format_stats(vm::Machine& machine, const vm::MachineExit& exit, std::chrono::duration<double> run_time) {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  std::string out = "{\n";
+  out += fmt::format("  \"veneer\": {},\n", json_string(version()));
+  out += fmt::format("  \"name\": {},\n", json_string(machine.config().name));
+  out += fmt::format("  \"engine\": {},\n", json_string(machine.engine().name()));
+  out += fmt::format("  \"cpus\": {},\n  \"memory_bytes\": {},\n", machine.vcpu_count(), machine.config().memory_bytes);
+  out += fmt::format("  \"end\": {},\n  \"status\": {},\n", json_string(reason_name(exit.reason)), exit.status);
+  out += fmt::format("  \"run_seconds\": {:.6f},\n", run_time.count());
+  out += fmt::format("  \"host_user_seconds\": {:.6f},\n  \"host_system_seconds\": {:.6f},\n", seconds(usage.ru_utime),
+                     seconds(usage.ru_stime));
+  out += fmt::format("  \"host_max_resident_bytes\": {},\n", usage.ru_maxrss * 1024);
+  out += "  \"vcpus\": [\n";
+  for (unsigned i = 0; i < machine.vcpu_count(); ++i)
+    out += fmt::format("    {{\"jit\": {}}}{}\n", json_string(machine.vcpu(i).info_jit()),
+                       i + 1 < machine.vcpu_count() ? "," : "");
+  return out + "  ]\n}\n";
+}
+
+Result<void> write_stats(const std::string& path, const std::string& text) {
+  const std::string what = "writing statistics to " + path;
+  std::FILE* file = std::fopen(path.c_str(), "we");
+  if (file == nullptr) return Error::from_errno(what, errno);
+  const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  const int error = errno;
+  if (std::fclose(file) != 0) return Error::from_errno(what, errno);
+  if (!written) return Error::from_errno(what, error);
+  return {};
+}
+
+}  // namespace veneer::cli

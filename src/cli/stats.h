@@ -1,0 +1,20 @@
+// Statistics of a run as JSON (--stats FILE).
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "base/result.h"
+#include "vm/machine.h"
+
+namespace veneer::cli {
+
+/// The statistics of a machine that has ended.
+std::string format_stats(vm::Machine& machine, const vm::MachineExit& exit, std::chrono::duration<double> run_time);
+
+Result<void> write_stats(const std::string& path, const std::string& text);
+
+/// A JSON string with its quotes (RFC 8259 7).
+std::string json_string(const std::string& text);
+
+}  // namespace veneer::cli
