@@ -1,0 +1,40 @@
+// Direct boot of a Linux kernel: bzImage, initrd and command line into guest memory, and the CPU at its 64-bit entry.
+//
+// Spec: Linux Documentation/arch/x86/boot.rst, "64-bit Boot Protocol", and zero-page.rst.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "boot/e820.h"
+#include "cpu/state.h"
+#include "machine/guest_memory.h"
+
+namespace veneer::boot {
+
+/// What to boot and what to tell it.
+struct LinuxBoot {
+  std::string kernel;  ///< path of a bzImage
+  std::string initrd;  ///< path, or empty
+  std::string cmdline;
+  GuestPhys acpi_rsdp;  ///< where the RSDP stands; 0: let the kernel look for it
+  E820Map e820;         ///< all of the guest's memory, in ascending order
+};
+
+/// Where things were put.
+struct BootEntry {
+  GuestPhys entry;   ///< startup_64
+  GuestPhys kernel;  ///< load address
+  std::uint64_t kernel_bytes = 0;
+  GuestPhys initrd;
+  std::uint64_t initrd_bytes = 0;
+};
+
+/// Loads everything and puts `state` (of the boot processor) into the state the 64-bit boot protocol asks for:
+/// long mode, the low 4 GiB mapped one to one, flat segments, interrupts off, RSI at boot_params. Every error names
+/// the file or the limit. Needs RAM at 0 to 0x9fc00 and at 1 MiB. Called before vCPUs run, or with all of them parked.
+Result<BootEntry> load_linux(machine::GuestMemory& memory, const LinuxBoot& boot, cpu::ArchState& state);
+
+}  // namespace veneer::boot

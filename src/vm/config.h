@@ -1,0 +1,43 @@
+// MachineConfig: everything a machine is made of, as plain data.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/units.h"
+#include "cpu/engine.h"
+#include "machine/char_sink.h"
+
+namespace veneer::vm {
+
+/// `Pc` is what an unmodified OS expects; `Micro` has no 8259, 8254, RTC or 8042: serial, APICs, PCI and virtio only.
+enum class MachineKind : std::uint8_t { Pc, Micro };
+
+/// `Auto` takes the fastest engine that can really run a guest on this host.
+enum class EngineKind : std::uint8_t { Auto, Bt, Kvm };
+
+struct MachineConfig {
+  std::string name = "veneer";
+  MachineKind machine = MachineKind::Pc;
+  EngineKind engine = EngineKind::Auto;
+  cpu::EngineOptions engine_options;
+
+  unsigned cpus = 1;                       ///< 1 to max_cpus
+  std::uint64_t memory_bytes = 512 * MiB;  ///< guest RAM, a multiple of the page size
+  bool prealloc = false;                   ///< populate guest RAM before the guest starts
+
+  std::string kernel;   ///< path of a Linux bzImage; required
+  std::string initrd;   ///< path of an initial RAM disk; empty: none
+  std::string cmdline;  ///< kernel command line
+
+  bool debug_exit = false;  ///< port 0xf4 ends the machine with status (value << 1) | 1
+  bool no_reboot = false;   ///< a reset ends the machine (status 0), a triple fault too (status 3)
+
+  /// Where the serial port's output goes. Must outlive the machine; null: nowhere.
+  machine::CharSink* serial = nullptr;
+};
+
+/// xAPIC ids are 8 bits and 0xff is broadcast; MADT entries and MP kernels start to differ above that.
+inline constexpr unsigned max_cpus = 255;
+
+}  // namespace veneer::vm

@@ -1,0 +1,110 @@
+// The board's floor plan: memory map, I/O ports, interrupt routes and PCI slots, one table each.
+//
+// The machine is assembled from these tables and the ACPI tables are generated from them, so that what the
+// guest is told and what is there cannot drift apart.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "base/units.h"
+
+namespace veneer::vm::layout {
+
+// ---- Memory map -------------------------------------------------------------------------------------------------
+inline constexpr std::uint64_t CONVENTIONAL_BASE = 0x0;          // RAM
+inline constexpr std::uint64_t EBDA_BASE = 0x9'fc00;             // the last KiB of conventional RAM is reserved
+inline constexpr std::uint64_t VGA_WINDOW_BASE = 0xa'0000;       // no RAM: the legacy display window
+inline constexpr std::uint64_t SHADOW_BASE = 0xc'0000;           // RAM: option ROM and BIOS area
+inline constexpr std::uint64_t ACPI_TABLES_BASE = 0xe'0000;      //   ACPI tables; the RSDP is found by scanning, too
+inline constexpr std::uint64_t EXTENDED_BASE = 0x10'0000;        // RAM up to the PCI hole
+inline constexpr std::uint64_t PCI_WINDOW32_BASE = 0xc000'0000;  // BARs below 4 GiB; RAM ends here at the latest
+inline constexpr std::uint64_t IOAPIC_BASE = 0xfec0'0000;
+inline constexpr std::uint64_t IOAPIC_SIZE = 0x1000;
+inline constexpr std::uint64_t LAPIC_BASE = 0xfee0'0000;
+inline constexpr std::uint64_t LAPIC_SIZE = 0x1000;
+inline constexpr std::uint64_t ABOVE_4G_BASE = 0x1'0000'0000;  // the rest of the RAM, then 64-bit BARs
+
+inline constexpr std::uint64_t PCI_WINDOW32_SIZE = IOAPIC_BASE - PCI_WINDOW32_BASE;
+inline constexpr std::uint64_t ACPI_TABLES_SIZE = EXTENDED_BASE - ACPI_TABLES_BASE;
+inline constexpr std::uint64_t MIN_MEMORY = 4 * MiB;
+/// Size of the window for 64-bit BARs above the RAM.
+inline constexpr std::uint64_t PCI_WINDOW64_SIZE = 32 * GiB;
+
+/// RAM below the PCI hole and above 4 GiB for a given total.
+constexpr std::uint64_t ram_below_4g(std::uint64_t total) {
+  return total < PCI_WINDOW32_BASE ? total : PCI_WINDOW32_BASE;
+}
+constexpr std::uint64_t ram_above_4g(std::uint64_t total) { return total - ram_below_4g(total); }
+constexpr std::uint64_t pci_window64_base(std::uint64_t total) {
+  return (ABOVE_4G_BASE + ram_above_4g(total) + GiB - 1) / GiB * GiB;
+}
+
+// ---- I/O ports --------------------------------------------------------------------------------------------------
+inline constexpr std::uint16_t PIC_MASTER_PORT = 0x20;       // 2    pc
+inline constexpr std::uint16_t PIT_PORT = 0x40;              // 4    pc
+inline constexpr std::uint16_t KBC_DATA_PORT = 0x60;         // 1    pc
+inline constexpr std::uint16_t PORT_61 = 0x61;               // 1    pc
+inline constexpr std::uint16_t KBC_COMMAND_PORT = 0x64;      // 1    pc
+inline constexpr std::uint16_t RTC_PORT = 0x70;              // 2    pc
+inline constexpr std::uint16_t POST_PORT = 0x80;             // 1
+inline constexpr std::uint16_t PIC_SLAVE_PORT = 0xa0;        // 2    pc
+inline constexpr std::uint16_t DEBUG_EXIT_PORT = 0xf4;       // 1    only with debug_exit
+inline constexpr std::uint16_t COM1_PORT = 0x3f8;            // 8
+inline constexpr std::uint16_t ELCR_PORT = 0x4d0;            // 2    pc
+inline constexpr std::uint16_t ACPI_PM_PORT = 0x600;         // 16   pc: PIIX4 power management; micro: sleep registers
+inline constexpr std::uint16_t PCI_CONFIG_PORT = 0xcf8;      // 8    0xcf9 as a byte is the reset port
+inline constexpr std::uint16_t RESET_PORT = 0xcf9;           // 1    decoded by the PCI configuration ports
+inline constexpr std::uint16_t PCI_IO_WINDOW_BASE = 0xc000;  // I/O BARs: 0xc000 to 0xffff
+inline constexpr std::uint32_t PCI_IO_WINDOW_SIZE = 0x4000;
+
+// ---- Interrupt routes -------------------------------------------------------------------------------------------
+enum class Trigger : std::uint8_t { Edge, Level };
+
+/// An ISA interrupt: its number at the 8259 pair and its pin (= GSI) at the IOAPIC. All are active high.
+struct IsaRoute {
+  std::uint8_t irq;
+  std::uint8_t gsi;
+  Trigger trigger;
+};
+inline constexpr std::uint8_t TIMER_IRQ = 0;
+inline constexpr std::uint8_t KEYBOARD_IRQ = 1;
+inline constexpr std::uint8_t COM1_IRQ = 4;
+inline constexpr std::uint8_t RTC_IRQ = 8;
+inline constexpr std::uint8_t SCI_IRQ = 9;
+inline constexpr std::uint8_t MOUSE_IRQ = 12;
+
+/// IRQ 0 enters the IOAPIC at pin 2, where PCs have always had it; the SCI is the one level-triggered ISA line.
+inline constexpr std::array<IsaRoute, 15> isa_routes = {{
+    {0, 2, Trigger::Edge},
+    {1, 1, Trigger::Edge},
+    {3, 3, Trigger::Edge},
+    {4, 4, Trigger::Edge},
+    {5, 5, Trigger::Edge},
+    {6, 6, Trigger::Edge},
+    {7, 7, Trigger::Edge},
+    {8, 8, Trigger::Edge},
+    {9, 9, Trigger::Level},
+    {10, 10, Trigger::Edge},
+    {11, 11, Trigger::Edge},
+    {12, 12, Trigger::Edge},
+    {13, 13, Trigger::Edge},
+    {14, 14, Trigger::Edge},
+    {15, 15, Trigger::Edge},
+}};
+
+/// PCI INTA..INTD of all slots share four IOAPIC pins, level-triggered and active high on this board.
+inline constexpr unsigned PCI_FIRST_GSI = 16;
+inline constexpr unsigned PCI_GSI_COUNT = 4;
+/// `pin` counts from 0 (INTA). Neighbouring slots start at different pins (PCI 3.0 2.2.6).
+constexpr unsigned pci_gsi(unsigned slot, unsigned pin) { return PCI_FIRST_GSI + (slot + pin) % PCI_GSI_COUNT; }
+
+inline constexpr std::uint8_t IOAPIC_ID = 0;  // its id register; xAPIC systems don't arbitrate by it
+
+// ---- PCI slots of bus 0 -----------------------------------------------------------------------------------------
+inline constexpr unsigned HOST_BRIDGE_SLOT = 0;
+inline constexpr unsigned FIRST_FREE_SLOT = 3;  // 1 is the ISA bridge of a full pc, 2 its display
+inline constexpr unsigned VIRTIO_RNG_SLOT = 3;
+inline constexpr unsigned PCI_SLOT_COUNT = 32;
+
+}  // namespace veneer::vm::layout

@@ -1,0 +1,203 @@
+// Building a machine, running it, resetting it.
+#include "vm/machine.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "base/bits.h"
+#include "base/log.h"
+#include "boot/linux.h"
+#include "vm/host_memory.h"
+#include "vm/layout.h"
+
+namespace veneer::vm {
+namespace {
+
+Result<void> check(const MachineConfig& config) {
+  if (config.cpus < 1 || config.cpus > max_cpus)
+    return Error(fmt::format("a machine has 1 to {} CPUs, not {}", max_cpus, config.cpus));
+  if (config.memory_bytes % page_size != 0)
+    return Error(fmt::format("memory size {} is not a multiple of 4 KiB", config.memory_bytes));
+  if (config.memory_bytes < layout::MIN_MEMORY)
+    return Error(fmt::format("memory too small: {} KiB, a machine has at least {} MiB", config.memory_bytes / KiB,
+                             layout::MIN_MEMORY / MiB));
+  if (config.kernel.empty()) return Error("nothing to boot: this version needs a kernel (--kernel)");
+  return {};
+}
+
+/// What the guest is told of its memory.
+boot::E820Map memory_map(std::uint64_t memory_bytes) {
+  using boot::E820Type;
+  boot::E820Map map = {
+      {layout::CONVENTIONAL_BASE, layout::EBDA_BASE, E820Type::Ram},
+      {layout::EBDA_BASE, layout::VGA_WINDOW_BASE - layout::EBDA_BASE, E820Type::Reserved},
+      {layout::ACPI_TABLES_BASE, layout::ACPI_TABLES_SIZE, E820Type::Reserved},
+      {layout::EXTENDED_BASE, layout::ram_below_4g(memory_bytes) - layout::EXTENDED_BASE, E820Type::Ram},
+  };
+  if (const std::uint64_t high = layout::ram_above_4g(memory_bytes))
+    map.push_back({layout::ABOVE_4G_BASE, high, E820Type::Ram});
+  return map;
+}
+
+}  // namespace
+
+Machine::Machine(MachineConfig config) : config_(std::move(config)), events_(lock_), control_(config_.no_reboot) {}
+
+Machine::~Machine() { stop_threads(); }
+
+Result<std::unique_ptr<Machine>> Machine::create(MachineConfig config, const EngineFactory& engine) {
+  TRY_VOID(check(config));
+  std::unique_ptr<Machine> machine(new Machine(std::move(config)));
+  TRY_VOID(machine->build(engine));
+  return machine;
+}
+
+Result<void> Machine::build(const EngineFactory& make_engine) {
+  const TscCalibration calibration;  // measures beside the loading
+  if (const std::string warning = memory_warning(config_.memory_bytes, measure_host_memory()); !warning.empty())
+    log_warning("{}", warning);
+  volunteer_for_oom();
+  TRY_VOID(add_memory());
+  TRY_VOID(load_guest());
+
+  const std::uint64_t tsc_hz = calibration.finish();
+  cpuid_ = std::make_unique<cpu::CpuidPolicy>(cpu::CpuidPolicy::host(config_.cpus, tsc_hz));
+  const unsigned physical_bits = cpuid_->physical_bits();
+  if (layout::pci_window64_base(config_.memory_bytes) + layout::PCI_WINDOW64_SIZE > bit(physical_bits))
+    return Error(fmt::format("memory too large: {} MiB do not fit into the guest's {} physical address bits",
+                             config_.memory_bytes / MiB, physical_bits));
+
+  TRY(board_, Mainboard::create(config_, {lock_, events_, control_, memory_, tsc_, tsc_hz, physical_bits}));
+  TRY(engine_, make_engine(config_, memory_, *board_, *cpuid_));
+  for (unsigned i = 0; i < config_.cpus; ++i) {
+    TRY(auto vcpu, engine_->make_vcpu(i));
+    threads_.push_back(
+        std::make_unique<VcpuThread>(i, std::move(vcpu), board_->local_apic(i),
+                                     [this](unsigned index, const cpu::Exit& exit) { on_vcpu_exit(index, exit); }));
+  }
+  return power_on();
+}
+
+Result<void> Machine::add_memory() {
+  const auto add = [this](const char* name, std::uint64_t base, std::uint64_t size_bytes) -> Result<void> {
+    auto slot = memory_.add(name, GuestPhys{base}, size_bytes, machine::SlotKind::Ram, config_.prealloc);
+    if (!slot)
+      return std::move(slot).error().context(fmt::format("guest memory of {} MiB", config_.memory_bytes / MiB));
+    return {};
+  };
+  TRY_VOID(add("conventional", layout::CONVENTIONAL_BASE, layout::VGA_WINDOW_BASE));
+  TRY_VOID(add("shadow", layout::SHADOW_BASE, layout::EXTENDED_BASE - layout::SHADOW_BASE));
+  TRY_VOID(add("extended", layout::EXTENDED_BASE, layout::ram_below_4g(config_.memory_bytes) - layout::EXTENDED_BASE));
+  if (const std::uint64_t high = layout::ram_above_4g(config_.memory_bytes))
+    TRY_VOID(add("above-4g", layout::ABOVE_4G_BASE, high));
+  return {};
+}
+
+/// Puts kernel and initrd into memory; boot_state_ is then what the first processor starts with.
+Result<void> Machine::load_guest() {
+  const boot::LinuxBoot linux_boot{config_.kernel, config_.initrd, config_.cmdline, GuestPhys{layout::ACPI_TABLES_BASE},
+                                   memory_map(config_.memory_bytes)};
+  TRY(const boot::BootEntry entry, boot::load_linux(memory_, linux_boot, boot_state_));
+  log_debug("kernel at {:#x}, {} bytes; initrd at {:#x}, {} bytes", entry.kernel.value, entry.kernel_bytes,
+            entry.initrd.value, entry.initrd_bytes);
+  return {};
+}
+
+/// The state after power-up or reset, of devices and processors. vCPUs parked.
+Result<void> Machine::power_on() {
+  const std::lock_guard hold(lock_);
+  board_->reset();
+  TRY_VOID(board_->write_acpi_tables());
+  cpu::ArchState waiting;  // application processors
+  cpu::reset_state(waiting);
+  waiting.tsc_offset = boot_state_.tsc_offset = tsc_.offset();
+  for (unsigned i = 0; i < threads_.size(); ++i) threads_[i]->set_reset_state(i == 0 ? boot_state_ : waiting);
+  return {};
+}
+
+Result<MachineExit> Machine::run() {
+  events_.start();
+  for (const auto& thread : threads_) thread->start();
+  order_all(VcpuThread::Order::Run);
+  for (;;) {
+    switch (control_.wait()) {
+      case Control::Work::Pause:
+        carry_out_pause();
+        break;
+      case Control::Work::Resume:
+        carry_out_resume();
+        break;
+      case Control::Work::Reset:
+        carry_out_reset();
+        break;
+      case Control::Work::End:
+        stop_threads();
+        const MachineExit how = control_.result();
+        if (how.reason == MachineExit::Reason::Failed) return Error(how.message);
+        return how;
+    }
+  }
+}
+
+void Machine::order_all(VcpuThread::Order order) {
+  for (const auto& thread : threads_) thread->order(order);
+}
+
+void Machine::park_all() {
+  order_all(VcpuThread::Order::Park);
+  for (const auto& thread : threads_) thread->wait_parked();
+}
+
+void Machine::carry_out_pause() {
+  park_all();
+  tsc_.pause();
+  events_.pause_clock();
+  control_.set_paused(true);
+}
+
+void Machine::carry_out_resume() {
+  events_.resume_clock();
+  const std::uint64_t change = tsc_.resume();
+  for (const auto& thread : threads_) {
+    cpu::ArchState state;
+    thread->vcpu().get_state(state);
+    state.tsc_offset += change;
+    thread->vcpu().set_state(state);
+  }
+  control_.set_paused(false);
+  order_all(VcpuThread::Order::Run);
+}
+
+void Machine::carry_out_reset() {
+  park_all();
+  auto done = load_guest();
+  if (done) done = power_on();
+  if (!done) return control_.failed(std::move(done).error().context("reset").message());
+  if (!control_.paused()) order_all(VcpuThread::Order::Run);
+}
+
+void Machine::stop_threads() {
+  for (const auto& thread : threads_) thread->order(VcpuThread::Order::Quit);
+  for (const auto& thread : threads_) thread->join();
+  events_.stop();
+}
+
+void Machine::power_button() {
+  events_.post([this] { board_->press_power_button(); });
+}
+
+void Machine::on_vcpu_exit(unsigned index, const cpu::Exit& exit) {
+  switch (exit.reason) {
+    case cpu::ExitReason::Shutdown:
+      log_warning("vcpu{}: triple fault{}{}", index, exit.message.empty() ? "" : ": ", exit.message);
+      return control_.crashed(fmt::format("the guest crashed vCPU {} (triple fault) {}", index, exit.message));
+    case cpu::ExitReason::Failed:
+      return control_.failed(fmt::format("vCPU {}: {}", index, exit.message));
+    default:  // a breakpoint, or the end of a step
+      control_.pause();
+      if (debug_listener_) debug_listener_(index);
+  }
+}
+
+}  // namespace veneer::vm

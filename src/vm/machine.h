@@ -1,0 +1,115 @@
+// Machine: a whole virtual machine, from its config to its end.
+//
+// Threads: run() belongs to one thread, which it blocks; one thread per vCPU ("vcpuN") and one for events
+// ("_events") live inside it. Everything marked "any thread" may also be called from event loop callbacks.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/result.h"
+#include "cpu/cpuid.h"
+#include "cpu/engine.h"
+#include "devices/legacy/uart16550.h"
+#include "machine/guest_memory.h"
+#include "vm/config.h"
+#include "vm/control.h"
+#include "vm/mainboard.h"
+#include "vm/tsc.h"
+#include "vm/vcpu_thread.h"
+
+namespace veneer::vm {
+
+/// Makes the engine that config.engine names; a test puts its own here.
+using EngineFactory = std::function<Result<std::unique_ptr<cpu::Engine>>(const MachineConfig&, machine::GuestMemory&,
+                                                                         cpu::Board&, const cpu::CpuidPolicy&)>;
+
+/// The engines of this build (vm/engine_choice.cc).
+Result<std::unique_ptr<cpu::Engine>> choose_engine(const MachineConfig& config, machine::GuestMemory& memory,
+                                                   cpu::Board& board, const cpu::CpuidPolicy& cpuid);
+
+class Machine {
+ public:
+  /// Builds everything and loads the kernel; no guest code runs yet. Errors are sentences for the user.
+  static Result<std::unique_ptr<Machine>> create(MachineConfig config,
+                                                 const EngineFactory& make_engine = choose_engine);
+  ~Machine();
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+
+  /// Runs the guest until it ends or request_stop(). Once per machine. A guest that crashed is a MachineExit too;
+  /// an Error is a failure of the host.
+  Result<MachineExit> run();
+
+  // ---- Life cycle: any thread; they return at once, the thread in run() carries them out -------------------------
+  /// Stops all vCPUs and the clocks.
+  void pause() { control_.pause(); }
+  void resume() { control_.resume(); }
+  /// Hard reset, as by the button on the front: devices reset, kernel loaded again.
+  void reset() { control_.reset(); }
+  /// Presses the ACPI power button; the guest decides what it means.
+  void power_button();
+  /// Ends run() with this exit status.
+  void request_stop(int status) { control_.stop(status); }
+
+  /// True while all vCPUs stand still because of pause(). Any thread.
+  bool paused() const { return control_.paused(); }
+  /// Waits until paused() is `wanted`; false when the time is over or the machine has ended. Not with the board lock
+  /// held (so not on the event loop).
+  bool wait_paused(bool wanted, std::chrono::milliseconds limit) { return control_.wait_paused(wanted, limit); }
+
+  // ---- Debugging -------------------------------------------------------------------------------------------------
+  unsigned vcpu_count() const { return static_cast<unsigned>(threads_.size()); }
+  /// State and breakpoints may be touched only while paused().
+  cpu::Vcpu& vcpu(unsigned index) { return threads_[index]->vcpu(); }
+  /// Executes one instruction on vCPU `index` of a paused machine, then calls the debug listener. Any thread.
+  void step(unsigned index) { threads_[index]->order(VcpuThread::Order::Step); }
+  /// Called on a vCPU's thread when it hit a breakpoint (the machine pauses then) or finished a step().
+  /// Set before run().
+  void set_debug_listener(std::function<void(unsigned vcpu)> listener) { debug_listener_ = std::move(listener); }
+
+  // ---- Sockets ---------------------------------------------------------------------------------------------------
+  const MachineConfig& config() const { return config_; }
+  machine::BoardLock& board_lock() { return lock_; }
+  EventLoop& events() { return events_; }
+  machine::GuestMemory& memory() { return memory_; }
+  Mainboard& board() { return *board_; }
+  /// COM1; call it with the board lock held (event loop callbacks hold it).
+  devices::Uart16550& serial() { return board_->serial(); }
+  const cpu::Engine& engine() const { return *engine_; }
+
+ private:
+  explicit Machine(MachineConfig config);
+  Result<void> build(const EngineFactory& make_engine);
+  Result<void> add_memory();
+  Result<void> load_guest();
+  Result<void> power_on();
+  void carry_out_pause();
+  void carry_out_resume();
+  void carry_out_reset();
+  void order_all(VcpuThread::Order order);
+  void park_all();
+  void stop_threads();
+  void on_vcpu_exit(unsigned index, const cpu::Exit& exit);
+
+  MachineConfig config_;
+  machine::BoardLock lock_;
+  EventLoop events_;
+  Control control_;
+  GuestTsc tsc_;
+  machine::GuestMemory memory_;
+  cpu::ArchState boot_state_;
+  std::unique_ptr<cpu::CpuidPolicy> cpuid_;
+  std::unique_ptr<Mainboard> board_;
+  std::unique_ptr<cpu::Engine> engine_;
+  std::vector<std::unique_ptr<VcpuThread>> threads_;
+  std::function<void(unsigned)> debug_listener_;
+};
+
+}  // namespace veneer::vm

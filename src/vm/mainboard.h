@@ -1,0 +1,89 @@
+// Mainboard: every device of a machine, its buses and its wires; what a vCPU is plugged into.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "cpu/engine.h"
+#include "devices/irq/apic_bus.h"
+#include "devices/irq/ioapic.h"
+#include "devices/irq/lapic.h"
+#include "devices/legacy/uart16550.h"
+#include "machine/bus.h"
+#include "machine/guest_memory.h"
+#include "machine/power.h"
+#include "vm/config.h"
+#include "vm/tsc.h"
+
+namespace veneer::vm {
+
+/// What a board needs from the machine around it. All of it outlives the board.
+struct BoardSupply {
+  machine::BoardLock& lock;
+  TimerService& timers;
+  machine::PowerControl& power;
+  machine::GuestMemory& memory;
+  const GuestTsc& tsc;
+  std::uint64_t tsc_hz;
+  unsigned physical_bits;
+};
+
+class Mainboard final : public cpu::Board {
+ public:
+  /// Plugs everything together (mainboard.cc:assemble reads like the back panel). Fails when the tables in layout.h
+  /// contradict each other.
+  static Result<std::unique_ptr<Mainboard>> create(const MachineConfig& config, const BoardSupply& supply);
+  ~Mainboard() override;
+
+  // cpu::Board. Any vCPU thread; the local APIC's page belongs to the vCPU that asks.
+  std::uint32_t read_port(std::uint16_t port, unsigned size_bytes) override;
+  void write_port(std::uint16_t port, unsigned size_bytes, std::uint32_t value) override;
+  std::uint64_t read_mmio(GuestPhys address, unsigned size_bytes) override;
+  void write_mmio(GuestPhys address, unsigned size_bytes, std::uint64_t value) override;
+  cpu::InterruptPort& interrupts(unsigned vcpu) override { return *local_apics_[vcpu]; }
+
+  devices::LocalApic& local_apic(unsigned vcpu) { return *local_apics_[vcpu]; }
+  devices::Uart16550& serial();
+  /// Presses the ACPI power button. Board lock held.
+  void press_power_button();
+
+  /// Writes the ACPI tables into guest memory, the RSDP at layout::ACPI_TABLES_BASE. vCPUs parked.
+  Result<void> write_acpi_tables();
+
+  /// Power-on state of every device, as firmware would leave it for a directly booted kernel. vCPUs parked, board
+  /// lock held.
+  void reset();
+  /// The guest-visible state of every device. vCPUs parked, board lock held.
+  void save(machine::SnapshotWriter& out) const;
+  void restore(machine::SnapshotReader& in);
+
+ private:
+  struct Sockets;   // what every machine has
+  struct LegacyIo;  // what only a pc has
+
+  Mainboard(const MachineConfig& config, const BoardSupply& supply);
+  Result<void> assemble();
+  Result<void> plug_legacy();
+  Result<void> plug_pci();
+  Result<void> plug_port(std::uint16_t port, std::uint16_t count, machine::Device& device, const char* label);
+  Result<void> plug_memory(std::uint64_t base, std::uint64_t size, machine::Device& device, const char* label);
+  machine::IrqLine& isa_irq(unsigned irq);
+  devices::LocalApic* local_apic_at(GuestPhys address, unsigned size_bytes);
+
+  const MachineConfig& config_;
+  const BoardSupply supply_;
+  machine::Bus ports_;
+  machine::Bus memory_bus_;
+  devices::ApicBus apic_bus_;
+  std::unique_ptr<LegacyIo> legacy_;
+  std::vector<std::unique_ptr<devices::LocalApic>> local_apics_;
+  devices::IoApic io_apic_;
+  std::unique_ptr<Sockets> sockets_;
+  std::vector<machine::Device*> devices_;  // in the order of saving and resetting
+};
+
+}  // namespace veneer::vm

@@ -1,0 +1,45 @@
+// The guest's time stamp counter: how fast it runs and how far it stands from the host's.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace veneer::vm {
+
+/// The host's TSC now.
+std::uint64_t read_host_tsc();
+
+/// Measures the host's TSC rate against CLOCK_MONOTONIC_RAW, beside other work: the longer between constructor
+/// and finish(), the better. CPUID leaves 15h and 4000'0010h are believed when they tell.
+class TscCalibration {
+ public:
+  TscCalibration();
+  /// Ticks per second; waits until at least 20 ms have passed since the constructor.
+  std::uint64_t finish() const;
+
+ private:
+  struct Sample {
+    std::uint64_t tsc, ns;
+  };
+  static Sample sample();
+  Sample start_;
+};
+
+/// Guest TSC = host TSC + offset, the same on all vCPUs; stands still while the machine is paused. Any thread.
+class GuestTsc {
+ public:
+  /// Starts the guest's TSC at zero.
+  GuestTsc();
+  std::uint64_t offset() const { return offset_.load(std::memory_order_relaxed); }
+  std::uint64_t now() const { return read_host_tsc() + offset(); }
+
+  /// Stop and go on; by the thread that stops the vCPUs. resume() gives by how much offset() changed.
+  void pause() { paused_at_ = read_host_tsc(); }
+  std::uint64_t resume();
+
+ private:
+  std::atomic<std::uint64_t> offset_;
+  std::uint64_t paused_at_ = 0;
+};
+
+}  // namespace veneer::vm
