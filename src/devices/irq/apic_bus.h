@@ -47,20 +47,18 @@ class ApicBus {
   void attach(IoApic& io_apic) { io_apics_.push_back(&io_apic); }
   void detach(IoApic& io_apic) { std::erase(io_apics_, &io_apic); }
 
-  /// Delivers to every local APIC that the destination selects (to one of them with LowestPriority).
+  /// Delivers to every local APIC but `except` that the destination selects (to one of them with LowestPriority).
   /// False when none accepted it.
-  bool message(const ApicMessage& message);
+  bool message(const ApicMessage& message, const LocalApic* except = nullptr);
   /// A memory write to 0xfee00000-0xfeefffff (SDM 3A 11.11): address and data as a PCI function sends them.
   void msi(std::uint64_t address, std::uint32_t data);
-  /// To all local APICs but the sender; physical destination broadcast shorthand.
-  void broadcast(const ApicMessage& message, const LocalApic* except);
   /// A local APIC ended a level-triggered interrupt.
   void end_of_interrupt(std::uint8_t vector);
 
   machine::BoardLock& lock() const { return lock_; }
 
  private:
-  LocalApic* lowest_priority(const ApicMessage& message);
+  LocalApic* lowest_priority(const ApicMessage& message, const LocalApic* except);
 
   machine::BoardLock& lock_;
   std::vector<LocalApic*> apics_;

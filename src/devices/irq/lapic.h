@@ -1,7 +1,8 @@
 // A local APIC: xAPIC registers in memory, x2APIC registers as MSRs, priorities, IPIs, timer.
 //
-// State: IRR, ISR, TMR, TPR, ID, LDR, DFR, SVR, ESR, ICR, LVT, timer, IA32_APIC_BASE, pins, recorded NMI/INIT/SIPI.
-// Missing: CMCI, SMI (accepted and dropped), focus processor checking, extended APIC space of AMD.
+// State: IRR, ISR, TMR, TPR, LDR, DFR, SVR, ESR, ICR, LVT, timer, IA32_APIC_BASE, pins, recorded NMI/INIT/SIPI.
+// Missing: CMCI, SMI (accepted and dropped), focus processor checking, extended APIC space of AMD,
+//   pin polarity (a line's level means asserted). The ID is read-only, as on current processors.
 // Differs from the spec: IPIs arrive at once (delivery status is always idle); the register page answers at the
 //   address where the machine maps it, whatever IA32_APIC_BASE bits 51-12 say; the timer interrupts at most at 10 kHz.
 // Spec: Intel SDM 3A chapter 11 (numbering of the December 2022 edition).
@@ -79,6 +80,8 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
   bool matches(const ApicMessage& message) const;
   /// False when it does not take the message (disabled).
   bool deliver(const ApicMessage& message);
+  /// Fixed and lowest-priority interrupts are taken.
+  bool takes_fixed() const { return enabled() && software_enabled(); }
   std::uint8_t processor_priority() const;
 
   unsigned id() const { return id_; }
@@ -151,6 +154,7 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
   void write_svr(std::uint32_t value);
   void write_icr(std::uint64_t value);
   std::uint32_t logical_id() const;
+  bool logical_match(const ApicMessage& message) const;
   std::optional<std::uint64_t> read_x2apic(std::uint32_t number);
   bool write_x2apic(std::uint32_t number, std::uint64_t value);
   bool write_apic_base(std::uint64_t value);
@@ -171,7 +175,6 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
   // Guarded by the board lock.
   std::uint64_t apic_base_ = 0;
   VectorSet irr_, isr_, tmr_;
-  std::uint8_t xapic_id_ = 0;
   std::uint32_t ldr_ = 0, dfr_ = 0xffffffff, svr_ = 0xff;
   std::uint32_t esr_ = 0;         ///< as software reads it
   std::uint32_t esr_pending_ = 0; ///< errors since the last write to ESR

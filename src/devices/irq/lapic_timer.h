@@ -51,7 +51,7 @@ class LapicTimer {
 
  private:
   void fire();
-  void start(std::uint64_t started_ns);
+  void start(std::uint64_t elapsed_ns);
   void arm_tsc_deadline();
   std::uint64_t guest_tsc() const;
   std::uint64_t count_ns(std::uint64_t count) const;

@@ -46,9 +46,10 @@ class Pic8259 final : public machine::ByteDevice {
   void write_odd_port(std::uint8_t value);
   void end_of_interrupt(unsigned input);
   std::uint8_t requests() const;
+  std::uint8_t blocking() const;
   int highest(std::uint8_t inputs) const;
-  int highest_in_service() const;
   int deliverable() const;
+  unsigned rank(unsigned input) const { return (input - lowest_ - 1u) & 7u; }
   std::uint8_t poll();
   void update();
 
@@ -65,6 +66,7 @@ class Pic8259 final : public machine::ByteDevice {
   std::uint8_t lowest_ = 7;       ///< the input with the lowest priority
   Expect expect_ = Expect::Nothing;
   bool icw4_needed_ = false;
+  bool single_ = false;          ///< ICW1 SNGL: no ICW3
   bool level_mode_ = false;       ///< ICW1 LTIM: all inputs level-triggered
   bool auto_eoi_ = false;
   bool rotate_on_auto_eoi_ = false;

@@ -54,6 +54,7 @@ class Uart16550 final : public machine::ByteDevice {
   void write_thr(std::uint8_t value);
   void write_fcr(std::uint8_t value);
   void write_ier(std::uint8_t value);
+  void write_mcr(std::uint8_t value);
   void push_received(std::uint8_t value);
   void clear_receiver();
   void set_modem_lines();

@@ -1,0 +1,123 @@
+// GuestMemory: memfd slots, and the one path on which device writes become visible to translated code.
+#include "machine/guest_memory.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace veneer::machine {
+
+GuestMemory::~GuestMemory() {
+  for (const auto& slot : slots_) munmap(slot->host, slot->size_bytes);
+}
+
+Result<MemorySlot*> GuestMemory::add(std::string name, GuestPhys base, std::uint64_t size_bytes, SlotKind kind,
+                                     bool populate) {
+  const auto fail = [&](std::string_view what) {
+    return Error::from_errno(fmt::format("guest memory \"{}\" of {} bytes: {}", name, size_bytes, what), errno);
+  };
+  if (size_bytes == 0 || (base.page_offset() | (size_bytes & page_offset_mask)) || base.value + size_bytes < base.value)
+    return Error(fmt::format("guest memory \"{}\": {:#x} bytes at {:#x} are not whole pages", name, size_bytes, base.value));
+  for (const auto& slot : slots_) {
+    if (base.value < slot->base.value + slot->size_bytes && slot->base.value < base.value + size_bytes)
+      return Error(fmt::format("guest memory \"{}\" overlaps \"{}\"", name, slot->name));
+  }
+
+  auto slot = std::make_unique<MemorySlot>();
+  slot->memfd = Fd(memfd_create(fmt::format("veneer-{}", name).c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!slot->memfd.valid()) return fail("memfd_create");
+  if (ftruncate(slot->memfd.get(), static_cast<off_t>(size_bytes)) != 0) return fail("setting its size");
+  // A backend that is handed this descriptor must not be able to make the mapping fault.
+  fcntl(slot->memfd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
+  const int flags = MAP_SHARED | MAP_NORESERVE | (populate ? MAP_POPULATE : 0);
+  void* host = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, flags, slot->memfd.get(), 0);
+  if (host == MAP_FAILED) return fail("mapping it");
+  madvise(host, size_bytes, MADV_DONTDUMP);  // core files are for our bugs, not for the guest's data
+
+  slot->index = static_cast<std::uint32_t>(slots_.size());
+  slot->base = base;
+  slot->size_bytes = size_bytes;
+  slot->host = static_cast<HostPtr>(host);
+  slot->kind = kind;
+  slot->name = std::move(name);
+  slot->code_pages = std::make_unique<std::atomic<std::uint8_t>[]>(size_bytes >> page_shift);
+  slots_.push_back(std::move(slot));
+  return slots_.back().get();
+}
+
+HostPtr GuestMemory::at(GuestPhys address, std::uint64_t size_bytes) const {
+  const MemorySlot* slot = find(address);
+  if (!slot) return nullptr;
+  const std::uint64_t offset = address - slot->base;
+  return size_bytes <= slot->size_bytes - offset ? slot->host + offset : nullptr;
+}
+
+namespace {
+
+/// Calls piece(slot, offset, done, size) for each slot that [address, address + size_bytes) passes through.
+/// False, before any call, when a byte of it is not memory.
+template <typename Piece>
+bool for_each_piece(const GuestMemory& memory, GuestPhys address, std::uint64_t size_bytes, Piece piece) {
+  if (address.value + size_bytes < address.value) return false;
+  for (std::uint64_t done = 0; done < size_bytes;) {
+    const MemorySlot* slot = memory.find(address + done);
+    if (!slot) return false;
+    done += std::min(size_bytes - done, slot->size_bytes - ((address + done) - slot->base));
+  }
+  for (std::uint64_t done = 0; done < size_bytes;) {
+    MemorySlot* slot = memory.find(address + done);
+    const std::uint64_t offset = (address + done) - slot->base;
+    const std::uint64_t size = std::min(size_bytes - done, slot->size_bytes - offset);
+    piece(*slot, offset, done, size);
+    done += size;
+  }
+  return true;
+}
+
+}  // namespace
+
+bool GuestMemory::read(GuestPhys address, std::span<std::byte> out) const {
+  return for_each_piece(*this, address, out.size(),
+                        [&](const MemorySlot& slot, std::uint64_t offset, std::uint64_t done, std::uint64_t size) {
+                          std::memcpy(out.data() + done, slot.host + offset, size);
+                        });
+}
+
+bool GuestMemory::write(GuestPhys address, std::span<const std::byte> data) {
+  const bool all_memory =
+      for_each_piece(*this, address, data.size(),
+                     [&](const MemorySlot& slot, std::uint64_t offset, std::uint64_t done, std::uint64_t size) {
+                       // DMA to ROM goes nowhere, as on the hardware; whoever fills a ROM uses at().
+                       if (slot.kind == SlotKind::Ram) std::memcpy(slot.host + offset, data.data() + done, size);
+                     });
+  if (all_memory) written(address, data.size());
+  return all_memory;
+}
+
+void GuestMemory::written(GuestPhys address, std::uint64_t size_bytes) {
+  if (!code_listener_) return;
+  // The translator marks a page and then reads it; we wrote and now read the mark. Without this fence both could
+  // miss the other.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  for_each_piece(*this, address, size_bytes,
+                 [&](MemorySlot& slot, std::uint64_t offset, std::uint64_t, std::uint64_t size) {
+                   for (std::uint64_t page = offset >> page_shift; page <= (offset + size - 1) >> page_shift; ++page) {
+                     if (slot.code_pages[page].load(std::memory_order_relaxed) == 0) continue;
+                     code_listener_(slot, offset, size);
+                     return;
+                   }
+                 });
+}
+
+std::uint64_t GuestMemory::ram_bytes() const {
+  std::uint64_t total = 0;
+  for (const auto& slot : slots_)
+    if (slot->kind == SlotKind::Ram) total += slot->size_bytes;
+  return total;
+}
+
+}  // namespace veneer::machine
