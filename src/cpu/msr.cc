@@ -1,0 +1,273 @@
+// MSR policy: the table, and the checks of WRMSR.
+#include "cpu/msr.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "base/bits.h"
+
+namespace veneer::cpu {
+
+namespace {
+
+// IA32_ARCH_CAPABILITIES (SDM 4 table 2-2): everything says "not affected", enhanced IBRS is "there". Guests then
+// use neither page-table isolation nor retpolines, VERW or L1D flushes. Those would protect against the *hardware's*
+// predictors and buffers, which guest code here reaches only through the translator's own code (traps.md 21).
+// Linux reads this register on AMD processors too when CPUID leaf 7 EDX bit 29 is set.
+constexpr std::uint64_t arch_capabilities =
+    bit(0) |   // RDCL_NO: no Meltdown (page-table isolation), no L1TF
+    bit(1) |   // IBRS_ALL: enhanced IBRS, so no retpolines
+    bit(3) |   // SKIP_L1DFL_VMENTRY
+    bit(4) |   // SSB_NO
+    bit(5) |   // MDS_NO: no VERW on kernel exit
+    bit(6) |   // IF_PSCHANGE_MC_NO: no ITLB multihit
+    bit(8) |   // TAA_NO
+    bit(13) |  // SBDR_SSDP_NO  (MMIO stale data: all three)
+    bit(14) |  // FBSDP_NO
+    bit(15) |  // PSDP_NO
+    bit(20) |  // BHI_NO: no branch-history clearing on SYSCALL
+    bit(24) |  // PBRSB_NO
+    bit(26) |  // GDS_NO
+    bit(27) |  // RFDS_NO
+    bit(62);   // ITS_NO: no indirect thunks
+// Off: RSBA (bit 2) and RRSBA (bit 19), which would bring RSB stuffing or retpolines back; TSX_CTRL (bit 7).
+
+constexpr std::uint64_t SPEC_CTRL_IBRS_STIBP_SSBD = 7;
+constexpr std::uint64_t PRED_CMD_IBPB = 1;
+constexpr std::uint64_t mtrr_capabilities = 8 | bit(8) | bit(10);  // 8 variable, fixed, write-combining
+constexpr std::uint64_t feature_control_locked = 1;                // VMX stays off
+// Microcode revision: high half as Intel guests read it, low half as AMD guests do. High enough for no one to ask
+// for an update, and guests under a hypervisor do not load one.
+constexpr std::uint64_t microcode_revision = 0x01000000'01000065;
+constexpr std::uint64_t HWCR_TSC_FREQ_SEL = bit(24);    // the TSC counts at P0's frequency (else Linux complains)
+constexpr std::uint64_t DE_CFG_LFENCE_SERIALIZE = bit(1);
+constexpr std::uint64_t osvw_length = 4;                // four errata documented, none present
+constexpr std::uint64_t low_32 = 0xffffffff;
+
+constexpr std::uint64_t canonical_bits = 48;
+
+// Rows by kind, so that the table reads as columns.
+using Field = std::uint64_t& (*)(ArchState&);
+constexpr MsrRow stored(std::uint32_t index, const char* name, Field field, MsrCheck check = MsrCheck::Any,
+                        std::uint64_t writable = ~std::uint64_t{0}) {
+  return {index, name, MsrKind::Stored, check, writable, 0, field};
+}
+constexpr MsrRow constant(std::uint32_t index, const char* name, std::uint64_t value) {
+  return {index, name, MsrKind::Constant, MsrCheck::Any, 0, value, nullptr};
+}
+constexpr MsrRow ignored(std::uint32_t index, const char* name, std::uint64_t value = 0) {
+  return {index, name, MsrKind::Ignored, MsrCheck::Any, 0, value, nullptr};
+}
+constexpr MsrRow command(std::uint32_t index, const char* name, std::uint64_t writable) {
+  return {index, name, MsrKind::WriteOnly, MsrCheck::Mask, writable, 0, nullptr};
+}
+constexpr MsrRow apic(std::uint32_t index, const char* name) {
+  return {index, name, MsrKind::Apic, MsrCheck::Any, 0, 0, nullptr};
+}
+constexpr MsrRow special(std::uint32_t index, const char* name, MsrKind kind, Field field,
+                         MsrCheck check = MsrCheck::Any) {
+  return {index, name, kind, check, ~std::uint64_t{0}, 0, field};
+}
+
+#define FIELD(member) [](ArchState& state) -> std::uint64_t& { return state.member; }
+#define MTRR_FIXED(index, name, n) stored(index, name, FIELD(mtrr_fixed[n]), MsrCheck::MtrrTypes)
+#define MTRR_PAIR(n)                                                                                              \
+  stored(0x200 + 2 * n, "IA32_MTRR_PHYSBASE" #n, FIELD(mtrr_variable[2 * n]), MsrCheck::MtrrBase),                \
+      stored(0x201 + 2 * n, "IA32_MTRR_PHYSMASK" #n, FIELD(mtrr_variable[2 * n + 1]), MsrCheck::MtrrMask)
+
+// By index. "Ignored" rows are what Linux (L) and Windows (W) probe without asking CPUID first.
+constexpr MsrRow rows[] = {
+    // Pentium machine-check pair: W reads them.
+    ignored(0x0, "P5_MC_ADDR"),
+    ignored(0x1, "P5_MC_TYPE"),
+    special(0x10, "IA32_TIME_STAMP_COUNTER", MsrKind::Tsc, nullptr),
+    // kvmclock of kernels before 2.6.35.
+    special(0x11, "MSR_KVM_WALL_CLOCK", MsrKind::PvClock, FIELD(kvm_wall_clock)),
+    special(0x12, "MSR_KVM_SYSTEM_TIME", MsrKind::PvClock, FIELD(kvm_system_time)),
+    constant(0x17, "IA32_PLATFORM_ID", 0),
+    apic(0x1b, "IA32_APIC_BASE"),
+    ignored(0x2a, "EBL_CR_POWERON"),  // W
+    constant(0x3a, "IA32_FEATURE_CONTROL", feature_control_locked),
+    special(0x3b, "IA32_TSC_ADJUST", MsrKind::TscAdjust, FIELD(tsc_adjust)),
+    stored(0x48, "IA32_SPEC_CTRL", FIELD(spec_ctrl), MsrCheck::Mask, SPEC_CTRL_IBRS_STIBP_SSBD),
+    command(0x49, "IA32_PRED_CMD", PRED_CMD_IBPB),
+    ignored(0x79, "IA32_BIOS_UPDT_TRIG"),
+    ignored(0x8b, "IA32_BIOS_SIGN_ID", microcode_revision),  // AMD: PATCH_LEVEL
+    ignored(0xce, "MSR_PLATFORM_INFO"),                      // L, W on Intel
+    constant(0xfe, "IA32_MTRRCAP", mtrr_capabilities),
+    constant(0x10a, "IA32_ARCH_CAPABILITIES", arch_capabilities),
+    stored(0x174, "IA32_SYSENTER_CS", FIELD(sysenter_cs)),
+    stored(0x175, "IA32_SYSENTER_ESP", FIELD(sysenter_esp), MsrCheck::Canonical),
+    stored(0x176, "IA32_SYSENTER_EIP", FIELD(sysenter_eip), MsrCheck::Canonical),
+    constant(0x179, "IA32_MCG_CAP", 0),  // no banks
+    ignored(0x17a, "IA32_MCG_STATUS"),
+    ignored(0x198, "IA32_PERF_STATUS"),  // W
+    ignored(0x199, "IA32_PERF_CTL"),
+    stored(0x1a0, "IA32_MISC_ENABLE", FIELD(misc_enable)),
+    ignored(0x1d9, "IA32_DEBUGCTL"),  // L writes it back when single-stepping
+    constant(0x1db, "LASTBRANCHFROMIP", 0),
+    constant(0x1dc, "LASTBRANCHTOIP", 0),
+    constant(0x1dd, "LASTINTFROMIP", 0),
+    constant(0x1de, "LASTINTTOIP", 0),
+    MTRR_PAIR(0),
+    MTRR_PAIR(1),
+    MTRR_PAIR(2),
+    MTRR_PAIR(3),
+    MTRR_PAIR(4),
+    MTRR_PAIR(5),
+    MTRR_PAIR(6),
+    MTRR_PAIR(7),
+    MTRR_FIXED(0x250, "IA32_MTRR_FIX64K_00000", 0),
+    MTRR_FIXED(0x258, "IA32_MTRR_FIX16K_80000", 1),
+    MTRR_FIXED(0x259, "IA32_MTRR_FIX16K_A0000", 2),
+    MTRR_FIXED(0x268, "IA32_MTRR_FIX4K_C0000", 3),
+    MTRR_FIXED(0x269, "IA32_MTRR_FIX4K_C8000", 4),
+    MTRR_FIXED(0x26a, "IA32_MTRR_FIX4K_D0000", 5),
+    MTRR_FIXED(0x26b, "IA32_MTRR_FIX4K_D8000", 6),
+    MTRR_FIXED(0x26c, "IA32_MTRR_FIX4K_E0000", 7),
+    MTRR_FIXED(0x26d, "IA32_MTRR_FIX4K_E8000", 8),
+    MTRR_FIXED(0x26e, "IA32_MTRR_FIX4K_F0000", 9),
+    MTRR_FIXED(0x26f, "IA32_MTRR_FIX4K_F8000", 10),
+    stored(0x277, "IA32_PAT", FIELD(pat), MsrCheck::Pat),
+    stored(0x2ff, "IA32_MTRR_DEF_TYPE", FIELD(mtrr_def_type), MsrCheck::MtrrDefault),
+    apic(0x6e0, "IA32_TSC_DEADLINE"),
+    apic(0x800, "x2APIC 0x800-0x8ff"),
+    special(0x4b564d00, "MSR_KVM_WALL_CLOCK_NEW", MsrKind::PvClock, FIELD(kvm_wall_clock)),
+    special(0x4b564d01, "MSR_KVM_SYSTEM_TIME_NEW", MsrKind::PvClock, FIELD(kvm_system_time)),
+    special(0xc0000080, "IA32_EFER", MsrKind::Efer, FIELD(efer)),
+    stored(0xc0000081, "IA32_STAR", FIELD(star)),
+    stored(0xc0000082, "IA32_LSTAR", FIELD(lstar), MsrCheck::Canonical),
+    stored(0xc0000083, "IA32_CSTAR", FIELD(cstar), MsrCheck::Canonical),
+    stored(0xc0000084, "IA32_FMASK", FIELD(sfmask)),
+    special(0xc0000100, "IA32_FS_BASE", MsrKind::FsBase, FIELD(segments[FS].base), MsrCheck::Canonical),
+    special(0xc0000101, "IA32_GS_BASE", MsrKind::GsBase, FIELD(segments[GS].base), MsrCheck::Canonical),
+    stored(0xc0000102, "IA32_KERNEL_GS_BASE", FIELD(kernel_gs_base), MsrCheck::Canonical),
+    stored(0xc0000103, "IA32_TSC_AUX", FIELD(tsc_aux), MsrCheck::Mask, low_32),
+    // AMD's own (APM 2 appendix A, the families' PPRs); Intel guests do not ask.
+    ignored(0xc0010010, "SYSCFG"),
+    ignored(0xc0010015, "HWCR", HWCR_TSC_FREQ_SEL),
+    ignored(0xc001001a, "TOP_MEM"),
+    ignored(0xc001001d, "TOP_MEM2"),
+    ignored(0xc001001f, "NB_CFG"),
+    ignored(0xc0010020, "PATCH_LOADER"),
+    ignored(0xc0010055, "INT_PENDING"),
+    ignored(0xc0010058, "MMIO_CFG_BASE"),
+    ignored(0xc0010140, "OSVW_ID_LENGTH", osvw_length),
+    ignored(0xc0010141, "OSVW_STATUS"),
+    ignored(0xc0011020, "LS_CFG"),
+    ignored(0xc0011021, "IC_CFG"),
+    ignored(0xc0011022, "DC_CFG"),
+    ignored(0xc0011023, "BU_CFG"),
+    ignored(0xc0011029, "DE_CFG", DE_CFG_LFENCE_SERIALIZE),
+    ignored(0xc001102a, "BU_CFG2"),
+};
+
+#undef MTRR_PAIR
+#undef MTRR_FIXED
+#undef FIELD
+
+constexpr bool by_index(const MsrRow& a, const MsrRow& b) { return a.index < b.index; }
+static_assert(std::is_sorted(std::begin(rows), std::end(rows), by_index));
+
+bool canonical(std::uint64_t value) {
+  const auto extended = static_cast<std::int64_t>(value << (64 - canonical_bits)) >> (64 - canonical_bits);
+  return static_cast<std::uint64_t>(extended) == value;
+}
+
+// Memory types (SDM 3A table 12-2): 2, 3 and above 7 are reserved, 7 (UC-) exists in the PAT only.
+bool mtrr_type(std::uint64_t type) { return type == 0 || type == 1 || (type >= 4 && type <= 6); }
+bool pat_type(std::uint64_t type) { return mtrr_type(type) || type == 7; }
+
+template <typename Allowed>
+bool every_byte(std::uint64_t value, Allowed allowed) {
+  for (unsigned shift = 0; shift < 64; shift += 8) {
+    if (!allowed(value >> shift & 0xff)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+const MsrRow* find_msr(std::uint32_t index) {
+  constexpr std::uint32_t x2apic_first = 0x800, x2apic_last = 0x8ff;
+  if (index > x2apic_first && index <= x2apic_last) index = x2apic_first;
+  const MsrRow* found = std::lower_bound(std::begin(rows), std::end(rows), index,
+                                         [](const MsrRow& row, std::uint32_t wanted) { return row.index < wanted; });
+  return found != std::end(rows) && found->index == index ? found : nullptr;
+}
+
+bool msr_value_allowed(const MsrRow& row, const CpuidPolicy& cpuid, std::uint64_t value) {
+  const std::uint64_t beyond_physical = ~(bit(cpuid.physical_bits()) - 1);
+  switch (row.check) {
+    case MsrCheck::Any: return true;
+    case MsrCheck::Mask: return (value & ~row.writable) == 0;
+    case MsrCheck::Canonical: return canonical(value);
+    case MsrCheck::Pat: return every_byte(value, pat_type);
+    case MsrCheck::MtrrTypes: return every_byte(value, mtrr_type);
+    case MsrCheck::MtrrBase: return mtrr_type(value & 0xff) && (value & (Bits<11, 8>::mask | beyond_physical)) == 0;
+    case MsrCheck::MtrrMask: return (value & (Bits<10, 0>::mask | beyond_physical)) == 0;
+    case MsrCheck::MtrrDefault:
+      return mtrr_type(value & 0xff) && (value & ~(Bits<7, 0>::mask | Bits<11, 10>::mask)) == 0;
+  }
+  return false;
+}
+
+std::optional<std::uint64_t> efer_after_write(std::uint64_t current, std::uint64_t cr0, const CpuidPolicy& cpuid,
+                                              std::uint64_t value) {
+  using Register = CpuidPolicy::Register;
+  std::uint64_t writable = 0;
+  if (cpuid.has(0x80000001, 0, Register::Edx, 11)) writable |= EFER_SCE;
+  if (cpuid.has(0x80000001, 0, Register::Edx, 29)) writable |= EFER_LME;
+  if (cpuid.has(0x80000001, 0, Register::Edx, 20)) writable |= EFER_NXE;
+  if ((value & ~(writable | EFER_LMA)) != 0) return std::nullopt;
+  if ((cr0 & CR0_PG) && ((value ^ current) & EFER_LME)) return std::nullopt;
+  return (value & ~EFER_LMA) | (current & EFER_LMA);
+}
+
+std::optional<std::uint64_t> read_msr(const ArchState& state, const CpuidPolicy&, std::uint32_t index) {
+  const MsrRow* row = find_msr(index);
+  if (row == nullptr) return std::nullopt;
+  switch (row->kind) {
+    case MsrKind::Constant:
+    case MsrKind::Ignored: return row->value;
+    case MsrKind::Stored:
+    case MsrKind::PvClock:
+    case MsrKind::TscAdjust:
+    case MsrKind::FsBase:
+    case MsrKind::GsBase:
+    case MsrKind::Efer: return row->field(const_cast<ArchState&>(state));  // only read here
+    case MsrKind::WriteOnly:
+    case MsrKind::Apic:
+    case MsrKind::Tsc: break;
+  }
+  return std::nullopt;
+}
+
+bool write_msr(ArchState& state, const CpuidPolicy& cpuid, std::uint32_t index, std::uint64_t value) {
+  const MsrRow* row = find_msr(index);
+  if (row == nullptr || !msr_value_allowed(*row, cpuid, value)) return false;
+  switch (row->kind) {
+    case MsrKind::Ignored:
+    case MsrKind::WriteOnly: return true;
+    case MsrKind::Stored:
+    case MsrKind::PvClock:
+    case MsrKind::FsBase:
+    case MsrKind::GsBase: row->field(state) = value; return true;
+    case MsrKind::TscAdjust:
+      state.tsc_offset += value - state.tsc_adjust;
+      state.tsc_adjust = value;
+      return true;
+    case MsrKind::Efer: {
+      const std::optional<std::uint64_t> efer = efer_after_write(state.efer, state.cr0, cpuid, value);
+      if (!efer) return false;
+      state.efer = *efer;
+      return true;
+    }
+    case MsrKind::Constant:
+    case MsrKind::Apic:
+    case MsrKind::Tsc: break;
+  }
+  return false;
+}
+
+}  // namespace veneer::cpu
