@@ -7,7 +7,8 @@
 
 namespace veneer::cli {
 
-/// Names of x86-64-v3 features that this processor lacks (x86-64 psABI 3.1.1), as the manuals spell them. Empty: all there.
+/// Names of x86-64-v3 features that this processor lacks (x86-64 psABI 3.1.1), as the manuals spell them. Empty: all
+/// there.
 std::vector<std::string> missing_cpu_features();
 
 /// Why Veneer cannot run here, in one sentence; nothing when it can. Uses only what every x86-64 processor has, so

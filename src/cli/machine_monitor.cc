@@ -16,8 +16,9 @@ constexpr std::chrono::seconds pause_patience{3};
 constexpr unsigned shown_events = 40;
 
 std::string segment_line(std::string_view name, const cpu::Segment& segment) {
-  return fmt::format("{:<4} {:04x} base {:016x} limit {:08x} attributes {:04x}{}\n", name, segment.selector, segment.base,
-                     segment.limit, segment.attributes, (segment.attributes & cpu::Segment::P) != 0 ? "" : " unusable");
+  return fmt::format("{:<4} {:04x} base {:016x} limit {:08x} attributes {:04x}{}\n", name, segment.selector,
+                     segment.base, segment.limit, segment.attributes,
+                     (segment.attributes & cpu::Segment::P) != 0 ? "" : " unusable");
 }
 
 std::string flag_letters(std::uint64_t rflags) {

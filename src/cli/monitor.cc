@@ -30,12 +30,9 @@ constexpr Command commands[] = {
 };
 
 constexpr Command info_commands[] = {
-    {"events", "the last events of a CPU"},
-    {"jit", "the translator's counters"},
-    {"registers", "the registers of a CPU"},
-    {"status", "running or paused"},
-    {"tlb", "the software TLB's contents"},
-    {"version", "Veneer's version"},
+    {"events", "the last events of a CPU"},  {"jit", "the translator's counters"},
+    {"registers", "the registers of a CPU"}, {"status", "running or paused"},
+    {"tlb", "the software TLB's contents"},  {"version", "Veneer's version"},
 };
 
 /// The one command that `word` is, or begins; else why not.

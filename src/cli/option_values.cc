@@ -13,8 +13,8 @@ namespace veneer::cli {
 namespace {
 
 constexpr std::uint64_t smallest_memory = 4 * MiB;
-/// Guests see 40 physical address bits (CpuidPolicy::physical_bits).
-constexpr std::uint64_t largest_memory = std::uint64_t{1} << 40;
+/// Guests see 40 physical address bits (CpuidPolicy::physical_bits), and PCI windows need a part of that.
+constexpr std::uint64_t largest_memory = 960 * GiB;
 
 bool all_digits(const std::string& text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });

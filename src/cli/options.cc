@@ -5,7 +5,6 @@
 
 #include <CLI/CLI.hpp>
 #include <array>
-#include <map>
 
 namespace veneer::cli {
 namespace {
@@ -76,14 +75,24 @@ void add_later_flags(CLI::App& run) {
                                                       })
         ->group("");
   }
-  run.add_option_function<std::vector<std::string>>("IMAGE", [](const std::vector<std::string>&) {
-       not_in_this_version("Booting a disk image (the IMAGE argument)");
-     })->group("");
 }
 
 Result<LogLevel> parse_log(const std::string& text) {
   if (const auto level = parse_log_level(text)) return *level;
   return Error(fmt::format("\"{}\" is not a level (known: error, warning, info, debug)", text));
+}
+
+Result<vm::EngineKind> parse_engine(const std::string& text) {
+  if (text == "auto") return vm::EngineKind::Auto;
+  if (text == "bt") return vm::EngineKind::Bt;
+  if (text == "kvm") return vm::EngineKind::Kvm;
+  return Error(fmt::format("\"{}\" is not an engine (known: auto, bt, kvm)", text));
+}
+
+Result<vm::MachineKind> parse_machine(const std::string& text) {
+  if (text == "pc") return vm::MachineKind::Pc;
+  if (text == "micro") return vm::MachineKind::Micro;
+  return Error(fmt::format("\"{}\" is not a machine (known: pc, micro)", text));
 }
 
 /// Switches the categories on at once: they are process-wide.
@@ -104,55 +113,65 @@ auto parsed_into(T& target, const char* flag, Parser parser) {
 }
 
 void add_run_options(CLI::App& run, RunOptions& options) {
-  const std::map<std::string, vm::EngineKind> engines = {
-      {"auto", vm::EngineKind::Auto}, {"bt", vm::EngineKind::Bt}, {"kvm", vm::EngineKind::Kvm}};
-  const std::map<std::string, vm::MachineKind> machines = {{"pc", vm::MachineKind::Pc}, {"micro", vm::MachineKind::Micro}};
-
-  run.add_option("--name", options.config.name, "The machine's name, in messages and statistics")->group("Machine");
-  run.add_option("--engine", options.config.engine, "What runs guest code: auto, bt (binary translation), kvm")
-      ->transform(CLI::CheckedTransformer(engines).description("auto|bt|kvm"))
+  run.add_option("--name", options.config.name, "The machine's name, in messages and statistics")
+      ->type_name("NAME")
       ->group("Machine");
-  run.add_option("--machine", options.config.machine, "pc: what an unmodified OS expects; micro: virtio and a serial port only")
-      ->transform(CLI::CheckedTransformer(machines).description("pc|micro"))
+  run.add_option_function<std::string>("--engine", parsed_into(options.config.engine, "--engine", parse_engine),
+                                       "What runs guest code: auto, bt (binary translation), kvm")
+      ->type_name("ENGINE")
       ->group("Machine");
-  run.add_option("--cpus", options.config.cpus, "Virtual CPUs (default 1)")->check(CLI::Range(1u, vm::max_cpus))->group("Machine");
+  run.add_option_function<std::string>("--machine", parsed_into(options.config.machine, "--machine", parse_machine),
+                                       "pc: what an unmodified OS expects; micro: virtio and a serial port only")
+      ->type_name("KIND")
+      ->group("Machine");
+  run.add_option("--cpus", options.config.cpus, "Virtual CPUs (default 1)")
+      ->check(CLI::Range(1u, vm::max_cpus).description(""))
+      ->type_name("N")
+      ->group("Machine");
   run.add_option_function<std::string>("--memory", parsed_into(options.config.memory_bytes, "--memory", parse_memory),
                                        "Guest memory: 512M (the default), 1.5G, 4GiB; a bare number counts MiB")
       ->type_name("SIZE")
       ->group("Machine");
-  run.add_flag("--prealloc", options.config.prealloc, "Take all guest memory from the host before starting")->group("Machine");
+  run.add_flag("--prealloc", options.config.prealloc, "Take all guest memory from the host before starting")
+      ->group("Machine");
 
-  run.add_option("--kernel", options.config.kernel, "Linux kernel (bzImage) to boot directly")->type_name("FILE")->group("Boot");
+  run.add_option("--kernel", options.config.kernel, "Linux kernel (bzImage) to boot directly")
+      ->type_name("FILE")
+      ->group("Boot");
   run.add_option("--initrd", options.config.initrd, "Initial RAM disk for it")->type_name("FILE")->group("Boot");
   run.add_option("--cmdline", options.config.cmdline, "Kernel command line")->type_name("TEXT")->group("Boot");
-  run.add_flag("--no-reboot", options.config.no_reboot, "End when the guest resets, in place of restarting it")->group("Boot");
+  run.add_flag("--no-reboot", options.config.no_reboot, "End when the guest resets, in place of restarting it")
+      ->group("Boot");
 
   run.add_option_function<std::string>("--serial", parsed_into(options.serial, "--serial", parse_serial),
                                        "First serial port: stdio (the default), file:PATH, unix:PATH, null")
       ->type_name("TARGET")
       ->group("Devices");
-  run.add_flag("--debug-exit", options.config.debug_exit, "A write to port 0xf4 ends the machine: status (value << 1) | 1")
+  run.add_flag("--debug-exit", options.config.debug_exit,
+               "A write to port 0xf4 ends the machine: status (value << 1) | 1")
       ->group("Devices");
 
-  run.add_option_function<std::string>("--gdb",
-                                       [&options](const std::string& text) {
-                                         auto address = parse_tcp_address(text);
-                                         if (!address) throw CLI::ValidationError("--gdb", address.error().message());
-                                         options.gdb = std::move(address).value();
-                                       },
-                                       "Wait for a debugger there: tcp:127.0.0.1:1234")
+  run.add_option_function<std::string>(
+         "--gdb",
+         [&options](const std::string& text) {
+           auto address = parse_tcp_address(text);
+           if (!address) throw CLI::ValidationError("--gdb", address.error().message());
+           options.gdb = std::move(address).value();
+         },
+         "Wait for a debugger there: tcp:127.0.0.1:1234")
       ->type_name("ADDRESS")
       ->group("Debugging");
   run.add_flag("--gdb-public", options.gdb_public,
                "Allow --gdb on an address other than loopback: whoever connects owns the guest")
       ->group("Debugging");
-  run.add_flag("--paused", options.paused, "Start with the CPUs stopped (a debugger or the monitor's resume starts them)")
+  run.add_flag("--paused", options.paused,
+               "Start with the CPUs stopped (a debugger or the monitor's resume starts them)")
       ->group("Debugging");
   run.add_option_function<std::string>("--log", parsed_into(options.log_level, "--log", parse_log),
                                        "How much to say: error, warning, info (the default), debug")
       ->type_name("LEVEL")
       ->group("Debugging");
-  run.add_option("--trace", options.trace, "What to trace, with commas between, or all: --trace help lists the categories")
+  run.add_option("--trace", options.trace, "What to trace, with commas between, or all (a wrong word lists them)")
       ->type_name("WHAT")
       ->group("Debugging");
   run.add_option("--stats", options.stats_file, "Write statistics there as JSON at the end")
@@ -162,6 +181,15 @@ void add_run_options(CLI::App& run, RunOptions& options) {
       ->type_name("SECONDS")
       ->group("Debugging");
   add_later_flags(run);
+}
+
+/// The words that are no option: an unknown flag, or the IMAGE of later versions.
+void check_extras(const CLI::App& run) {
+  for (const std::string& word : run.remaining()) {
+    if (word.starts_with('-'))
+      throw CLI::ValidationError(fmt::format("unknown option {} (see veneer run --help)", word));
+    not_in_this_version(fmt::format("Booting a disk image ({})", word));
+  }
 }
 
 /// What no single option can check.
@@ -186,7 +214,7 @@ Parsed parse_command_line(int argc, const char* const* argv) {
   app.name("veneer");
   app.footer(main_footer);
   app.set_version_flag("--version,-V", fmt::format("veneer {}", version()));
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);
   app.get_formatter()->column_width(28);
 
   RunOptions run_options;
@@ -194,7 +222,9 @@ Parsed parse_command_line(int argc, const char* const* argv) {
   CLI::App* run = app.add_subcommand("run", "Run a virtual machine");
   run->footer(run_footer);
   add_run_options(*run, run_options);
+  run->allow_extras();
   run->callback([&] {
+    check_extras(*run);
     check_trace(run_options);
     check_together(run_options);
   });
@@ -216,7 +246,9 @@ Parsed parse_command_line(int argc, const char* const* argv) {
     return ParsedExit{status_usage};
   }
   if (run->parsed()) return run_options;
-  return doctor_options;
+  if (doctor->parsed()) return doctor_options;
+  fmt::print(stderr, "veneer: what shall it do? veneer run or veneer doctor (see veneer --help)\n");
+  return ParsedExit{status_usage};
 }
 
 }  // namespace veneer::cli

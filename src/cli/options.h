@@ -34,7 +34,7 @@ struct RunOptions {
   bool paused = false;  ///< start with the vCPUs stopped, for a debugger
   bool gdb_public = false;
   LogLevel log_level = LogLevel::Info;
-  std::string trace;          ///< categories with commas between; empty: none
+  std::string trace;  ///< categories with commas between; empty: none
   std::string stats_file;
   unsigned hang_seconds = 0;  ///< 0: no watchdog
 };
@@ -62,7 +62,7 @@ Result<TcpAddress> parse_tcp_address(const std::string& text);
 /// True for 127.0.0.0/8 and ::1.
 bool is_loopback(const TcpAddress& address);
 
-/// Guest memory from "512M": 4 MiB to 1 TiB, a multiple of 4 KiB. A bare number counts MiB, as everywhere else.
+/// Guest memory from "512M": 4 MiB to 960 GiB, a multiple of 4 KiB. A bare number counts MiB, as everywhere else.
 Result<std::uint64_t> parse_memory(const std::string& text);
 
 /// "0.1.0".

@@ -41,8 +41,8 @@ struct OutputQueue::State {
 };
 
 void OutputQueue::State::fail(int errno_value) {
-  std::fputs(fmt::format("veneer: {} can no longer be written ({}); what the guest sends there from now on is lost\n", what,
-                         std::generic_category().message(errno_value))
+  std::fputs(fmt::format("veneer: {} can no longer be written ({}); what the guest sends there from now on is lost\n",
+                         what, std::generic_category().message(errno_value))
                  .c_str(),
              stderr);
 }

@@ -106,7 +106,8 @@ int report(const Result<vm::MachineExit>& result, int signal_number) {
       fmt::print(stderr, "veneer: {}\n", exit.message);
       break;
     case vm::MachineExit::Reason::Stopped:
-      if (signal_number != 0) fmt::print(stderr, "veneer: ended by signal {} ({})\n", signal_number, strsignal(signal_number));
+      if (signal_number != 0)
+        fmt::print(stderr, "veneer: ended by signal {} ({})\n", signal_number, strsignal(signal_number));
       break;
     default:
       break;

@@ -14,17 +14,25 @@ namespace {
 
 const char* reason_name(vm::MachineExit::Reason reason) {
   switch (reason) {
-    case vm::MachineExit::Reason::PoweredOff: return "powered-off";
-    case vm::MachineExit::Reason::Reset: return "reset";
-    case vm::MachineExit::Reason::GuestExit: return "guest-exit";
-    case vm::MachineExit::Reason::Crashed: return "crashed";
-    case vm::MachineExit::Reason::Stopped: return "stopped";
-    case vm::MachineExit::Reason::Failed: return "failed";
+    case vm::MachineExit::Reason::PoweredOff:
+      return "powered-off";
+    case vm::MachineExit::Reason::Reset:
+      return "reset";
+    case vm::MachineExit::Reason::GuestExit:
+      return "guest-exit";
+    case vm::MachineExit::Reason::Crashed:
+      return "crashed";
+    case vm::MachineExit::Reason::Stopped:
+      return "stopped";
+    case vm::MachineExit::Reason::Failed:
+      return "failed";
   }
   return "?";
 }
 
-double seconds(const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6; }
+double seconds(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
+}
 
 }  // namespace
 

@@ -17,7 +17,8 @@ std::atomic<bool> have_settings{false};
 std::atomic<bool> raw{false};
 std::atomic<bool> wanted_raw{false};
 
-/// tcsetattr from a background process group stops the process with SIGTTOU; a blocked SIGTTOU allows it (POSIX 11.1.4).
+/// tcsetattr from a background process group stops the process with SIGTTOU; a blocked SIGTTOU allows it
+/// (POSIX 11.1.4).
 void set_attributes(const termios& settings) {
   sigset_t block, before;
   sigemptyset(&block);

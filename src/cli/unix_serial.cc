@@ -46,7 +46,8 @@ void remove_stale(const std::string& path) {
   if (::lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) return;
   const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const sockaddr_un address = address_of(path);
-  if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 && errno == ECONNREFUSED)
+  if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 &&
+      errno == ECONNREFUSED)
     ::unlink(path.c_str());
 }
 
@@ -141,7 +142,8 @@ class UnixSerial final : public SerialBackend, private machine::CharSink {
     if (!client_.valid()) return;
     const std::lock_guard lock(mutex_);
     connected_ = true;
-    if (dropped_ != 0) log_info("{}: {} bytes came before this client and were dropped", path_, std::exchange(dropped_, 0));
+    if (dropped_ != 0)
+      log_info("{}: {} bytes came before this client and were dropped", path_, std::exchange(dropped_, 0));
   }
 
   void drop_client() {

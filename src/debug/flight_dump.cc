@@ -25,26 +25,46 @@ using flight::Ring;
 
 constexpr std::string_view event_name(std::uint32_t event) {
   switch (static_cast<Event>(event)) {
-    case Event::None: return "none";
-    case Event::RunEnter: return "run";
-    case Event::RunExit: return "exit";
-    case Event::Fault: return "fault";
-    case Event::Interrupt: return "interrupt";
-    case Event::Nmi: return "nmi";
-    case Event::Halt: return "halt";
-    case Event::PortRead: return "port-read";
-    case Event::PortWrite: return "port-write";
-    case Event::MmioRead: return "mmio-read";
-    case Event::MmioWrite: return "mmio-write";
-    case Event::MsrRead: return "msr-read";
-    case Event::MsrWrite: return "msr-write";
-    case Event::Control: return "control";
-    case Event::TlbFlush: return "tlb-flush";
-    case Event::Translate: return "translate";
-    case Event::Invalidate: return "invalidate";
-    case Event::HostFault: return "host-fault";
-    case Event::Kick: return "kick";
-    case Event::Note: return "note";
+    case Event::None:
+      return "none";
+    case Event::RunEnter:
+      return "run";
+    case Event::RunExit:
+      return "exit";
+    case Event::Fault:
+      return "fault";
+    case Event::Interrupt:
+      return "interrupt";
+    case Event::Nmi:
+      return "nmi";
+    case Event::Halt:
+      return "halt";
+    case Event::PortRead:
+      return "port-read";
+    case Event::PortWrite:
+      return "port-write";
+    case Event::MmioRead:
+      return "mmio-read";
+    case Event::MmioWrite:
+      return "mmio-write";
+    case Event::MsrRead:
+      return "msr-read";
+    case Event::MsrWrite:
+      return "msr-write";
+    case Event::Control:
+      return "control";
+    case Event::TlbFlush:
+      return "tlb-flush";
+    case Event::Translate:
+      return "translate";
+    case Event::Invalidate:
+      return "invalidate";
+    case Event::HostFault:
+      return "host-fault";
+    case Event::Kick:
+      return "kick";
+    case Event::Note:
+      return "note";
   }
   return "?";
 }

@@ -79,8 +79,8 @@ void probe_tsc(Findings& findings) {
   const std::string found =
       fmt::format("{}; the kernel's clock source is {}", invariant ? "invariant" : "not announced as invariant",
                   source.empty() ? "unknown" : source);
-  findings.push_back({invariant || source == "tsc" || source == "kvm-clock" ? Level::Good : Level::Limited, "TSC", found,
-                      invariant ? "" : "guest clocks may drift when this host changes its frequency"});
+  findings.push_back({invariant || source == "tsc" || source == "kvm-clock" ? Level::Good : Level::Limited, "TSC",
+                      found, invariant ? "" : "guest clocks may drift when this host changes its frequency"});
 }
 
 void probe_count(Findings& findings) {
@@ -97,8 +97,10 @@ void probe_count(Findings& findings) {
 
 void probe_cpu(Findings& findings) {
   const std::string under = hypervisor();
-  findings.push_back(
-      {Level::Note, "processor", brand() + (under.empty() ? "" : fmt::format(" (inside a virtual machine: {})", under)), {}});
+  findings.push_back({Level::Note,
+                      "processor",
+                      brand() + (under.empty() ? "" : fmt::format(" (inside a virtual machine: {})", under)),
+                      {}});
   probe_features(findings);
   probe_fsgsbase(findings);
   probe_tsc(findings);

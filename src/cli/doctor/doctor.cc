@@ -19,10 +19,14 @@ struct Mark {
 
 Mark mark_of(Finding::Level level) {
   switch (level) {
-    case Finding::Level::Good: return {"ok", "\033[32m"};
-    case Finding::Level::Note: return {"--", ""};
-    case Finding::Level::Limited: return {"lack", "\033[33m"};
-    case Finding::Level::Fatal: return {"FAIL", "\033[31m"};
+    case Finding::Level::Good:
+      return {"ok", "\033[32m"};
+    case Finding::Level::Note:
+      return {"--", ""};
+    case Finding::Level::Limited:
+      return {"lack", "\033[33m"};
+    case Finding::Level::Fatal:
+      return {"FAIL", "\033[31m"};
   }
   return {"?", ""};
 }

@@ -61,14 +61,16 @@ TrialResult try_double_map() {
 
 void probe_memfd(Findings& findings) {
   const TrialResult memfd = run_trial(5, try_memfd);
-  findings.push_back({memfd.ok ? Level::Good : Level::Fatal, "memfd",
-                      memfd.ok ? "4 GiB of sparse shared memory can be mapped" : memfd.text,
-                      memfd.ok ? "" : "raise the address space limit (ulimit -v) or allow memfd_create in the sandbox"});
+  findings.push_back(
+      {memfd.ok ? Level::Good : Level::Fatal, "memfd",
+       memfd.ok ? "4 GiB of sparse shared memory can be mapped" : memfd.text,
+       memfd.ok ? "" : "raise the address space limit (ulimit -v) or allow memfd_create in the sandbox"});
   const TrialResult code = run_trial(5, try_double_map);
   findings.push_back({code.ok ? Level::Good : Level::Fatal, "executable memory",
                       code.ok ? "code written through one mapping runs through another" : code.text,
-                      code.ok ? "" : "set vm.memfd_noexec to 0 or 1, and let the security policy (SELinux execmem, "
-                                     "noexec) allow executable memfd mappings"});
+                      code.ok ? ""
+                              : "set vm.memfd_noexec to 0 or 1, and let the security policy (SELinux execmem, "
+                                "noexec) allow executable memfd mappings"});
 }
 
 volatile std::sig_atomic_t fault_seen = 0;
@@ -92,8 +94,10 @@ TrialResult try_signal_stack() {
 void probe_signal_stack(Findings& findings) {
   const unsigned long frame = getauxval(AT_MINSIGSTKSZ);
   const TrialResult result = run_trial(5, try_signal_stack);
-  findings.push_back({result.ok ? Level::Good : Level::Fatal, "signal stack",
-                      result.ok ? fmt::format("a signal frame takes {} bytes (AT_MINSIGSTKSZ)", frame) : result.text, {}});
+  findings.push_back({result.ok ? Level::Good : Level::Fatal,
+                      "signal stack",
+                      result.ok ? fmt::format("a signal frame takes {} bytes (AT_MINSIGSTKSZ)", frame) : result.text,
+                      {}});
 }
 
 void probe_mappings(Findings& findings) {

@@ -28,7 +28,7 @@ constexpr std::uint16_t expected_sum = 5050;
 // Adds 1..100 and sends the sum to a port, so that more than one instruction has to work.
 constexpr std::array<std::uint8_t, 13> guest_code = {
     0x31, 0xc0,              // xor ax, ax
-    0xb9, 100,  0x00,        // mov cx, 100
+    0xb9, 100,        0x00,  // mov cx, 100
     0x01, 0xc8,              // next: add ax, cx
     0xe2, 0xfc,              // loop next
     0xe7, probe_port,        // out 0xe9, ax
@@ -78,7 +78,8 @@ std::string make(TinyVm& tiny) {
   if (!tiny.vcpu.valid()) return errno_text("KVM_CREATE_VCPU");
   const int run_bytes = ioctl(tiny.kvm.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
   if (run_bytes <= 0) return errno_text("KVM_GET_VCPU_MMAP_SIZE");
-  void* run = mmap(nullptr, static_cast<std::size_t>(run_bytes), PROT_READ | PROT_WRITE, MAP_SHARED, tiny.vcpu.get(), 0);
+  void* run =
+      mmap(nullptr, static_cast<std::size_t>(run_bytes), PROT_READ | PROT_WRITE, MAP_SHARED, tiny.vcpu.get(), 0);
   if (run == MAP_FAILED) return errno_text("mapping the vCPU");
   tiny.run = static_cast<kvm_run*>(run);
   return {};

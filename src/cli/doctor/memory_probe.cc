@@ -83,10 +83,11 @@ void probe_limits(Findings& findings) {
 
 void probe_memory(Findings& findings) {
   const std::uint64_t available = meminfo("MemAvailable");
-  findings.push_back({available < 512 * MiB ? Level::Limited : Level::Good, "memory",
-                      fmt::format("{} available of {}, swap {}", format_size(available),
-                                  format_size(meminfo("MemTotal")), format_size(meminfo("SwapTotal"))),
-                      available < 512 * MiB ? "choose a smaller --memory, or free some: the kernel kills what overruns" : ""});
+  findings.push_back(
+      {available < 512 * MiB ? Level::Limited : Level::Good, "memory",
+       fmt::format("{} available of {}, swap {}", format_size(available), format_size(meminfo("MemTotal")),
+                   format_size(meminfo("SwapTotal"))),
+       available < 512 * MiB ? "choose a smaller --memory, or free some: the kernel kills what overruns" : ""});
   if (const auto limit = cgroup_limit())
     findings.push_back({*limit < GiB ? Level::Limited : Level::Note, "cgroup memory",
                         fmt::format("this process's group is limited to {}", format_size(*limit)),
