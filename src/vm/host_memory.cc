@@ -53,7 +53,7 @@ std::optional<CgroupFiles> find_cgroup(std::string_view own) {
     const std::size_t first = line.find(':');
     const std::size_t second = line.find(':', first == line.npos ? first : first + 1);
     if (second == line.npos) continue;
-    const std::string controllers = "," + std::string(line.substr(first + 1, second - first - 1)) + ",";
+    const std::string controllers = fmt::format(",{},", line.substr(first + 1, second - first - 1));
     if (controllers.find(",memory,") != std::string::npos)
       return CgroupFiles{"/sys/fs/cgroup/memory", std::string(line.substr(second + 1)), "memory.limit_in_bytes",
                          "memory.usage_in_bytes"};

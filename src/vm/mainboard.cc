@@ -1,6 +1,8 @@
 // The wiring of a machine: assemble() is its back panel, the tables of layout.h its floor plan.
 #include "vm/mainboard.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <deque>
 #include <span>
@@ -19,6 +21,7 @@
 #include "devices/legacy/rtc_cmos.h"
 #include "devices/pci/host_bridge.h"
 #include "devices/pci/pci_bus.h"
+#include "vm/acpi_platform.h"
 #include "vm/layout.h"
 #include "vm/vcpu_thread.h"
 
@@ -196,7 +199,14 @@ void Mainboard::restore(machine::SnapshotReader& in) {
   for (machine::Device* device : devices_) device->restore(in);
 }
 
-Result<void> Mainboard::write_acpi_tables() { return {}; }
+Result<void> Mainboard::write_acpi_tables() {
+  const GuestPhys base{layout::ACPI_TABLES_BASE};
+  const std::vector<std::byte> tables = devices::build_acpi_tables(describe_platform(config_), base);
+  if (tables.size() > layout::ACPI_TABLES_SIZE)
+    return Error(fmt::format("{} bytes of ACPI tables are more than there is room for", tables.size()));
+  if (!supply_.memory.write(base, tables)) return Error("no RAM for the ACPI tables");
+  return {};
+}
 
 // ---- cpu::Board -----------------------------------------------------------------------------------------------------
 

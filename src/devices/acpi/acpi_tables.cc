@@ -1,0 +1,290 @@
+// RSDP, XSDT, FADT, FACS, MADT, DSDT and SSDT as bytes.
+#include "devices/acpi/acpi_tables.h"
+
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/bits.h"
+#include "devices/acpi/acpi_pm.h"
+#include "devices/acpi/acpi_sleep.h"
+#include "devices/acpi/aml.h"
+
+namespace veneer::devices {
+namespace {
+
+/// System description table header (ACPI 6.4 table 5.4).
+struct [[gnu::packed]] Header {
+  char signature[4];
+  std::uint32_t length;
+  std::uint8_t revision;
+  std::uint8_t checksum;
+  char oem_id[6];
+  char oem_table_id[8];
+  std::uint32_t oem_revision;
+  char creator_id[4];
+  std::uint32_t creator_revision;
+};
+static_assert(sizeof(Header) == 36);
+
+/// Generic address structure (table 5.1).
+struct [[gnu::packed]] GenericAddress {
+  std::uint8_t space = 0;  // 1: system I/O
+  std::uint8_t bit_width = 0;
+  std::uint8_t bit_offset = 0;
+  std::uint8_t access_size = 0;  // 1 byte, 2 word, 3 dword
+  std::uint64_t address = 0;
+};
+static_assert(sizeof(GenericAddress) == 12);
+
+constexpr GenericAddress io_register(std::uint16_t port, unsigned bytes) {
+  const std::uint8_t access = bytes == 1 ? 1 : bytes == 2 ? 2 : 3;
+  return {1, static_cast<std::uint8_t>(bytes * 8), 0, access, port};
+}
+
+struct [[gnu::packed]] Rsdp {
+  char signature[8] = {'R', 'S', 'D', ' ', 'P', 'T', 'R', ' '};
+  std::uint8_t checksum = 0;  // of the first 20 bytes
+  char oem_id[6] = {'V', 'E', 'N', 'E', 'E', 'R'};
+  std::uint8_t revision = 2;
+  std::uint32_t rsdt = 0;
+  std::uint32_t length = 36;
+  std::uint64_t xsdt = 0;
+  std::uint8_t extended_checksum = 0;
+  std::uint8_t reserved[3] = {};
+};
+static_assert(sizeof(Rsdp) == 36);
+
+/// Fixed ACPI description table behind its header (table 5.9).
+struct [[gnu::packed]] Fadt {
+  std::uint32_t facs = 0;
+  std::uint32_t dsdt = 0;
+  std::uint8_t reserved1 = 0;
+  std::uint8_t preferred_pm_profile = 0;
+  std::uint16_t sci_int = 0;
+  std::uint32_t smi_cmd = 0;
+  std::uint8_t acpi_enable = 0, acpi_disable = 0, s4bios_req = 0, pstate_cnt = 0;
+  std::uint32_t pm1a_evt_blk = 0, pm1b_evt_blk = 0, pm1a_cnt_blk = 0, pm1b_cnt_blk = 0;
+  std::uint32_t pm2_cnt_blk = 0, pm_tmr_blk = 0, gpe0_blk = 0, gpe1_blk = 0;
+  std::uint8_t pm1_evt_len = 0, pm1_cnt_len = 0, pm2_cnt_len = 0, pm_tmr_len = 0;
+  std::uint8_t gpe0_blk_len = 0, gpe1_blk_len = 0, gpe1_base = 0, cst_cnt = 0;
+  std::uint16_t p_lvl2_lat = 0x65, p_lvl3_lat = 0x3e9;  // just above the limits: no C2, no C3
+  std::uint16_t flush_size = 0, flush_stride = 0;
+  std::uint8_t duty_offset = 0, duty_width = 0, day_alrm = 0, mon_alrm = 0, century = 0;
+  std::uint16_t iapc_boot_arch = 0;
+  std::uint8_t reserved2 = 0;
+  std::uint32_t flags = 0;
+  GenericAddress reset_reg;
+  std::uint8_t reset_value = 0;
+  std::uint16_t arm_boot_arch = 0;
+  std::uint8_t minor_version = 4;
+  std::uint64_t x_facs = 0;
+  std::uint64_t x_dsdt = 0;
+  GenericAddress x_pm1a_evt_blk, x_pm1b_evt_blk, x_pm1a_cnt_blk, x_pm1b_cnt_blk;
+  GenericAddress x_pm2_cnt_blk, x_pm_tmr_blk, x_gpe0_blk, x_gpe1_blk;
+  GenericAddress sleep_control_reg, sleep_status_reg;
+  char hypervisor_vendor[8] = {'V', 'e', 'n', 'e', 'e', 'r', 0, 0};
+};
+static_assert(sizeof(Header) + sizeof(Fadt) == 276);
+
+// FADT flags (table 5.10)
+constexpr std::uint32_t WBINVD = 1u << 0;
+constexpr std::uint32_t PROC_C1 = 1u << 2;
+constexpr std::uint32_t PWR_BUTTON = 1u << 4;  // no fixed-feature power button
+constexpr std::uint32_t SLP_BUTTON = 1u << 5;  // no fixed-feature sleep button
+constexpr std::uint32_t FIX_RTC = 1u << 6;     // no RTC wake status in PM1
+constexpr std::uint32_t RESET_REG_SUP = 1u << 10;
+constexpr std::uint32_t HW_REDUCED_ACPI = 1u << 20;
+
+// IA-PC boot architecture flags (table 5.11)
+constexpr std::uint16_t LEGACY_DEVICES = 1u << 0;
+constexpr std::uint16_t KEYBOARD_8042 = 1u << 1;
+constexpr std::uint16_t VGA_NOT_PRESENT = 1u << 2;
+constexpr std::uint16_t CMOS_RTC_NOT_PRESENT = 1u << 5;
+
+constexpr std::uint8_t RESET_CONTROL_HARD_RESET = 0x06;  // PIIX4 RC register: RCPU and SRST
+
+template <typename T>
+void append(std::vector<std::byte>& to, const T& value) {
+  const std::size_t at = to.size();
+  to.resize(at + sizeof value);
+  std::memcpy(to.data() + at, &value, sizeof value);
+}
+
+std::uint8_t checksum(std::span<const std::byte> bytes) {
+  unsigned sum = 0;
+  for (const std::byte byte : bytes) sum += static_cast<unsigned>(byte);
+  return static_cast<std::uint8_t>(0u - sum);
+}
+
+/// A table with its header, length and checksum.
+std::vector<std::byte> table(std::string_view signature, std::uint8_t revision, std::span<const std::byte> body) {
+  Header header{{}, static_cast<std::uint32_t>(sizeof(Header) + body.size()), revision, 0, {}, {}, 1, {}, 1};
+  std::memcpy(header.signature, signature.data(), 4);
+  std::memcpy(header.oem_id, "VENEER", 6);
+  std::memcpy(header.oem_table_id, "VENEER  ", 8);
+  std::memcpy(header.creator_id, "VNER", 4);
+  std::vector<std::byte> out(header.length);
+  std::memcpy(out.data(), &header, sizeof header);
+  if (!body.empty()) std::memcpy(out.data() + sizeof header, body.data(), body.size());
+  out[offsetof(Header, checksum)] = static_cast<std::byte>(checksum(out));
+  return out;
+}
+
+/// The memory piece under construction.
+class Piece {
+ public:
+  explicit Piece(GuestPhys base) : base_(base) { VENEER_ASSERT(base.value % 64 == 0); }
+  std::uint32_t add(std::span<const std::byte> bytes, std::uint64_t alignment = 16) {
+    bytes_.resize(align_up(bytes_.size(), alignment));
+    const auto address = static_cast<std::uint32_t>(base_.value + bytes_.size());
+    const std::size_t at = bytes_.size();
+    bytes_.resize(at + bytes.size());
+    if (!bytes.empty()) std::memcpy(bytes_.data() + at, bytes.data(), bytes.size());
+    return address;
+  }
+  std::vector<std::byte> take() { return std::move(bytes_); }
+  std::vector<std::byte>& bytes() { return bytes_; }
+
+ private:
+  GuestPhys base_;
+  std::vector<std::byte> bytes_;
+};
+
+/// Firmware ACPI control structure (table 5.12): no header, no checksum.
+std::vector<std::byte> facs() {
+  std::vector<std::byte> out(64);
+  std::memcpy(out.data(), "FACS", 4);
+  out[4] = std::byte{64};
+  out[32] = std::byte{2};  // version
+  return out;
+}
+
+void describe_fixed_hardware(const AcpiPlatform& platform, Fadt& fadt) {
+  const std::uint16_t pm = platform.pm_port;
+  fadt.sci_int = platform.sci_irq;
+  fadt.pm1a_evt_blk = pm;
+  fadt.pm1a_cnt_blk = pm + 4u;
+  fadt.pm_tmr_blk = pm + 8u;
+  fadt.pm1_evt_len = 4;
+  fadt.pm1_cnt_len = 2;
+  fadt.pm_tmr_len = 4;
+  fadt.x_pm1a_evt_blk = io_register(pm, 4);
+  fadt.x_pm1a_evt_blk.access_size = 2;
+  fadt.x_pm1a_cnt_blk = io_register(static_cast<std::uint16_t>(pm + 4), 2);
+  fadt.x_pm_tmr_blk = io_register(static_cast<std::uint16_t>(pm + 8), 4);
+  fadt.century = 0x32;  // where PCs keep it in CMOS
+  fadt.iapc_boot_arch = LEGACY_DEVICES | KEYBOARD_8042 | VGA_NOT_PRESENT;
+  fadt.flags = WBINVD | PROC_C1 | SLP_BUTTON | FIX_RTC | RESET_REG_SUP;
+  fadt.reset_reg = io_register(platform.reset_port, 1);
+  fadt.reset_value = RESET_CONTROL_HARD_RESET;
+}
+
+void describe_reduced_hardware(const AcpiPlatform& platform, Fadt& fadt) {
+  const auto port = [&](unsigned offset) { return static_cast<std::uint16_t>(platform.pm_port + offset); };
+  fadt.iapc_boot_arch = VGA_NOT_PRESENT | CMOS_RTC_NOT_PRESENT;
+  fadt.flags = WBINVD | PROC_C1 | PWR_BUTTON | SLP_BUTTON | FIX_RTC | RESET_REG_SUP | HW_REDUCED_ACPI;
+  fadt.sleep_control_reg = io_register(port(0), 1);
+  fadt.sleep_status_reg = io_register(port(1), 1);
+  fadt.reset_reg = io_register(port(3), 1);
+  fadt.reset_value = AcpiSleep::reset_value;
+}
+
+std::vector<std::byte> fadt_table(const AcpiPlatform& platform, std::uint32_t facs_at, std::uint32_t dsdt_at) {
+  Fadt fadt;
+  fadt.facs = facs_at;
+  fadt.dsdt = dsdt_at;
+  fadt.x_dsdt = dsdt_at;
+  if (platform.hardware_reduced)
+    describe_reduced_hardware(platform, fadt);
+  else
+    describe_fixed_hardware(platform, fadt);
+  return table("FACP", 6, std::as_bytes(std::span(&fadt, 1)));
+}
+
+/// Multiple APIC description table (5.2.12).
+std::vector<std::byte> madt(const AcpiPlatform& platform) {
+  constexpr std::uint32_t PCAT_COMPAT = 1;
+  std::vector<std::byte> body;
+  append(body, static_cast<std::uint32_t>(platform.local_apic_base));
+  append(body, platform.hardware_reduced ? 0u : PCAT_COMPAT);
+
+  struct [[gnu::packed]] ProcessorLocalApic {
+    std::uint8_t type = 0, length = 8, uid, apic_id;
+    std::uint32_t flags = 1;  // enabled
+  };
+  struct [[gnu::packed]] IoApicEntry {
+    std::uint8_t type = 1, length = 12, id, reserved = 0;
+    std::uint32_t address, gsi_base = 0;
+  };
+  struct [[gnu::packed]] SourceOverride {
+    std::uint8_t type = 2, length = 10, bus = 0, source;
+    std::uint32_t gsi;
+    std::uint16_t flags;  // MPS INTI flags: 1-0 polarity, 3-2 trigger
+  };
+  struct [[gnu::packed]] LocalApicNmi {
+    std::uint8_t type = 4, length = 6, uid = 0xff;  // all processors
+    std::uint16_t flags = 0;
+    std::uint8_t lint = 1;
+  };
+  constexpr std::uint16_t ACTIVE_HIGH = 1, EDGE = 1u << 2, LEVEL = 3u << 2;
+
+  for (unsigned i = 0; i < platform.cpus; ++i)
+    append(body, ProcessorLocalApic{.uid = static_cast<std::uint8_t>(i), .apic_id = static_cast<std::uint8_t>(i)});
+  append(body, IoApicEntry{.id = platform.io_apic_id, .address = static_cast<std::uint32_t>(platform.io_apic_base)});
+  for (const auto& entry : platform.overrides)
+    append(body,
+           SourceOverride{.source = entry.irq,
+                          .gsi = entry.gsi,
+                          .flags = static_cast<std::uint16_t>(ACTIVE_HIGH | (entry.level_triggered ? LEVEL : EDGE))});
+  append(body, LocalApicNmi{});
+  return table("APIC", 5, body);
+}
+
+/// _CRS and _PRT of the PCI host bridge that the DSDT declares.
+std::vector<std::byte> ssdt(const AcpiPlatform& platform) {
+  aml::Bytes resources = aml::resource_bus_numbers(0, 0);
+  const auto add = [&](const aml::Bytes& more) { resources.insert(resources.end(), more.begin(), more.end()); };
+  add(aml::resource_io(platform.pci_config_port, 8));
+  for (const auto& window : platform.pci_io)
+    add(aml::resource_io_window(static_cast<std::uint16_t>(window.base), static_cast<std::uint32_t>(window.bytes)));
+  for (const auto& window : platform.pci_memory32)
+    add(aml::resource_memory32_window(static_cast<std::uint32_t>(window.base),
+                                      static_cast<std::uint32_t>(window.bytes)));
+  for (const auto& window : platform.pci_memory64) add(aml::resource_memory64_window(window.base, window.bytes));
+
+  std::vector<aml::Bytes> routes;  // address (slot, any function), pin, source 0: a GSI, its number (6.2.13)
+  for (const auto& route : platform.pci_routes)
+    routes.push_back(aml::package({aml::integer((std::uint64_t{route.slot} << 16) | 0xffff), aml::integer(route.pin),
+                                   aml::integer(0), aml::integer(route.gsi)}));
+
+  const aml::Bytes body = aml::scope("\\_SB_.PCI0", aml::concatenate({
+                                                        aml::name("_CRS", aml::resource_template(resources)),
+                                                        aml::name("_PRT", aml::package(routes)),
+                                                    }));
+  return table("SSDT", 2, std::as_bytes(std::span(body)));
+}
+
+}  // namespace
+
+std::vector<std::byte> build_acpi_tables(const AcpiPlatform& platform, GuestPhys base) {
+  Piece piece(base);
+  piece.add(std::vector<std::byte>(sizeof(Rsdp)));
+  const std::uint32_t facs_at = platform.hardware_reduced ? 0 : piece.add(facs(), 64);
+  const std::uint32_t dsdt_at = piece.add(std::as_bytes(platform.dsdt));
+
+  std::vector<std::byte> pointers;
+  for (const auto& bytes : {fadt_table(platform, facs_at, dsdt_at), madt(platform), ssdt(platform)})
+    append(pointers, std::uint64_t{piece.add(bytes)});
+
+  Rsdp rsdp;
+  rsdp.xsdt = piece.add(table("XSDT", 1, pointers));
+  const auto rsdp_bytes = std::as_bytes(std::span(&rsdp, 1));
+  rsdp.checksum = checksum(rsdp_bytes.first(20));
+  rsdp.extended_checksum = checksum(rsdp_bytes);
+  std::memcpy(piece.bytes().data(), &rsdp, sizeof rsdp);
+  return piece.take();
+}
+
+}  // namespace veneer::devices

@@ -1,0 +1,43 @@
+// Floor plan to ACPI description, and the compiled DSDTs.
+#include "vm/acpi_platform.h"
+
+#include "vm/layout.h"
+
+namespace veneer::vm {
+namespace {
+// Made by iasl from acpi/dsdt_*.asl.in: unsigned char arrays.
+#include "dsdt_micro.hex"
+#include "dsdt_pc.hex"
+}  // namespace
+
+devices::AcpiPlatform describe_platform(const MachineConfig& config) {
+  const bool micro = config.machine == MachineKind::Micro;
+  devices::AcpiPlatform platform;
+  platform.cpus = config.cpus;
+  platform.local_apic_base = layout::LAPIC_BASE;
+  platform.io_apic_base = layout::IOAPIC_BASE;
+  platform.io_apic_id = layout::IOAPIC_ID;
+  platform.hardware_reduced = micro;
+  platform.pm_port = layout::ACPI_PM_PORT;
+  platform.reset_port = layout::RESET_PORT;
+  platform.sci_irq = layout::SCI_IRQ;
+  platform.dsdt = micro ? std::span<const std::uint8_t>(dsdt_micro_aml_code) : dsdt_pc_aml_code;
+
+  if (!micro)
+    for (const layout::IsaRoute& route : layout::isa_routes)
+      if (route.gsi != route.irq || route.trigger == layout::Trigger::Level)
+        platform.overrides.push_back({route.irq, route.gsi, route.trigger == layout::Trigger::Level});
+
+  for (unsigned slot = 0; slot < layout::PCI_SLOT_COUNT; ++slot)
+    for (unsigned pin = 0; pin < layout::PCI_GSI_COUNT; ++pin)
+      platform.pci_routes.push_back(
+          {static_cast<std::uint8_t>(slot), static_cast<std::uint8_t>(pin), layout::pci_gsi(slot, pin)});
+
+  platform.pci_config_port = layout::PCI_CONFIG_PORT;
+  platform.pci_io = {{layout::PCI_IO_WINDOW_BASE, layout::PCI_IO_WINDOW_SIZE}};
+  platform.pci_memory32 = {{layout::PCI_WINDOW32_BASE, layout::PCI_WINDOW32_SIZE}};
+  platform.pci_memory64 = {{layout::pci_window64_base(config.memory_bytes), layout::PCI_WINDOW64_SIZE}};
+  return platform;
+}
+
+}  // namespace veneer::vm
