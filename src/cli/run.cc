@@ -16,12 +16,14 @@
 
 #include "base/log.h"
 #include "cli/guest_input.h"
+#include "cli/machine_debug_target.h"
 #include "cli/machine_monitor.h"
 #include "cli/serial_backend.h"
 #include "cli/signals.h"
 #include "cli/stats.h"
 #include "cli/terminal.h"
 #include "debug/flight_dump.h"
+#include "debug/gdb/server.h"
 #include "debug/hang_watchdog.h"
 #include "vm/machine.h"
 
@@ -91,6 +93,18 @@ void connect_input(vm::Machine& machine, GuestInput& input) {
   machine.serial().set_room_callback(request);
 }
 
+/// The gdb stub; null when none was asked for.
+Result<std::unique_ptr<debug::gdb::Server>> start_debugger(const RunOptions& options, vm::Machine& machine,
+                                                           debug::gdb::Target& target) {
+  if (!options.gdb) return std::unique_ptr<debug::gdb::Server>();
+  auto server = debug::gdb::Server::listen(target, options.gdb->host, options.gdb->port);
+  if (!server) return std::move(server).error();
+  machine.set_debug_listener([stub = server.value().get()](unsigned vcpu) { stub->vcpu_stopped(vcpu); });
+  server.value()->start();
+  log_info("gdb can connect: target remote {}:{}", options.gdb->host, server.value()->port());
+  return server;
+}
+
 /// What is said on standard error about an end that was not the guest's own wish, and the exit status.
 int report(const Result<vm::MachineExit>& result, int signal_number) {
   if (!result) {
@@ -147,6 +161,9 @@ int run_machine(const RunOptions& options) {
   MachineMonitor monitor(machine, [&] { ending.by_user(signals); });
   debug::HangWatchdog watchdog(machine.vcpu_count(), std::chrono::seconds(options.hang_seconds),
                                [&] { return machine.paused(); });
+  MachineDebugTarget debug_target(machine, monitor);
+  auto debugger = start_debugger(options, machine, debug_target);
+  if (!debugger) return fail(debugger.error());
   if (options.paused) machine.pause();
   ending.attach(&machine, serial.value().get());
   serial.value()->start(input, monitor);
@@ -157,6 +174,8 @@ int run_machine(const RunOptions& options) {
 
   signals.expect_end();
   ending.detach();
+  if (debugger.value()) debugger.value()->set_exit_status(result.ok() ? result.value().status : status_failed);
+  debugger.value().reset();
   serial.value()->finish(output_patience);
   terminal::restore();
   int status = report(result, ending.signal_number());
