@@ -57,8 +57,11 @@ class Ps2Controller8042 final {
   void keyboard_argument(std::uint8_t value);
   void keyboard_reply(std::uint8_t value);
   void keyboard_defaults();
-  void push_translated(std::uint8_t value);
   void push(std::uint8_t value);
+  std::uint8_t translate(std::uint8_t value);
+  void refill();
+  void write_output_port(std::uint8_t value);
+  bool keyboard_disabled() const;
   void reset();
   void update();
 
@@ -69,7 +72,11 @@ class Ps2Controller8042 final {
 
   static constexpr std::size_t queue_bytes = 32;
   std::array<std::uint8_t, queue_bytes> queue_{};
-  std::uint8_t queue_head_ = 0, queue_count_ = 0;
+  std::uint8_t queue_head_ = 0, queue_count_ = 0;  ///< set 2 bytes from the keyboard that wait
+  std::uint8_t output_ = 0;                        ///< the output buffer at port 60h
+  std::uint8_t output_raw_ = 0;                    ///< ... before translation
+  bool output_full_ = false;
+  bool output_from_keyboard_ = false;
   std::array<std::uint8_t, 32> ram_{};  ///< byte 0 is the configuration ("command") byte
   std::uint8_t output_port_ = 0;
   std::uint8_t command_ = 0;            ///< controller command that waits for its data byte

@@ -44,9 +44,12 @@ class PitCounter {
   /// Read/write format of the control word (bits 5-4).
   enum class Access : std::uint8_t { Latch = 0, Low = 1, High = 2, LowThenHigh = 3 };
 
+  void load(std::uint16_t count, std::uint64_t now_ns);
   void start(std::uint64_t now_ns);
+  bool counting() const;
+  bool one_shot_by_gate() const { return mode_ == 1 || mode_ == 5; }
   std::uint64_t elapsed_ticks(std::uint64_t now_ns) const;
-  std::uint64_t reload() const;
+  std::uint64_t initial_count() const;
   std::uint16_t counting_element(std::uint64_t now_ns) const;
 
   std::uint8_t mode_ = 0;
@@ -61,10 +64,11 @@ class PitCounter {
   bool status_latched_ = false;
   std::uint8_t status_latch_ = 0;
   std::uint16_t count_latch_ = 0;
-  std::uint16_t count_register_ = 0;
+  std::uint16_t count_register_ = 0;  ///< as written last
+  std::uint16_t running_count_ = 0;   ///< what the counting element was loaded with
   std::uint8_t write_low_ = 0;
   std::uint64_t started_ns_ = 0;     ///< when the counting element was loaded
-  std::uint64_t stopped_ticks_ = 0;  ///< ticks counted when the gate closed (modes 0 and 4)
+  std::uint64_t stopped_ticks_ = 0;  ///< ticks counted when the gate closed (modes 0, 2, 3, 4)
 };
 
 /// Four ports at 40h, and port 61h through port61().
@@ -98,7 +102,8 @@ class Pit8254 final : public machine::ByteDevice {
   };
 
   void tick();
-  void schedule(std::uint64_t earliest_ns);
+  void counter0_changed();
+  void schedule(std::uint64_t after_ns);
 
   machine::IrqLine& irq0_;
   const Clock& clock_;

@@ -36,6 +36,7 @@ class RtcCmos final : public machine::ByteDevice {
   std::uint8_t read_register(std::uint8_t index);
   void write_register(std::uint8_t index, std::uint8_t value);
   std::uint8_t read_flags();
+  void write_b(std::uint8_t value);
 
   std::int64_t guest_time_ns() const;
   void load_time_registers();
@@ -47,8 +48,9 @@ class RtcCmos final : public machine::ByteDevice {
   std::uint8_t encode_hour(unsigned hour) const;
   unsigned decode_hour(std::uint8_t value) const;
   bool alarm_matches(std::int64_t second) const;
-  std::int64_t next_alarm_second(std::int64_t after) const;
 
+  std::int64_t guest_second() const;
+  std::uint8_t new_flags() const;
   void collect_flags();
   std::uint64_t periodic_ns() const;
   void update();
