@@ -59,6 +59,56 @@ void refine_mov(const ZydisDecodedInstruction& instruction, Row& row) {
   }
 }
 
+/// Outside 64-bit mode these ignore VEX.W and EVEX.W; the same bytes in 64-bit mode have 64-bit operands, and would
+/// reach past a 4-byte operand. No assembler sets W here, so #UD is what such a guest gets from us.
+bool w_would_widen(const ZydisDecodedInstruction& instruction) {
+  if (instruction.machine_mode == ZYDIS_MACHINE_MODE_LONG_64) return false;
+  switch (instruction.encoding) {
+    case ZYDIS_INSTRUCTION_ENCODING_VEX:
+      if (instruction.raw.vex.W == 0) return false;
+      break;
+    case ZYDIS_INSTRUCTION_ENCODING_EVEX:
+      if (instruction.raw.evex.W == 0) return false;
+      break;
+    default: return false;
+  }
+  switch (instruction.mnemonic) {
+    case ZYDIS_MNEMONIC_ANDN:
+    case ZYDIS_MNEMONIC_BEXTR:
+    case ZYDIS_MNEMONIC_BLSI:
+    case ZYDIS_MNEMONIC_BLSMSK:
+    case ZYDIS_MNEMONIC_BLSR:
+    case ZYDIS_MNEMONIC_BZHI:
+    case ZYDIS_MNEMONIC_MULX:
+    case ZYDIS_MNEMONIC_PDEP:
+    case ZYDIS_MNEMONIC_PEXT:
+    case ZYDIS_MNEMONIC_RORX:
+    case ZYDIS_MNEMONIC_SARX:
+    case ZYDIS_MNEMONIC_SHLX:
+    case ZYDIS_MNEMONIC_SHRX:
+    case ZYDIS_MNEMONIC_VCVTSD2SI:
+    case ZYDIS_MNEMONIC_VCVTSD2USI:
+    case ZYDIS_MNEMONIC_VCVTSI2SD:
+    case ZYDIS_MNEMONIC_VCVTSI2SS:
+    case ZYDIS_MNEMONIC_VCVTSS2SI:
+    case ZYDIS_MNEMONIC_VCVTSS2USI:
+    case ZYDIS_MNEMONIC_VCVTTSD2SI:
+    case ZYDIS_MNEMONIC_VCVTTSD2USI:
+    case ZYDIS_MNEMONIC_VCVTTSS2SI:
+    case ZYDIS_MNEMONIC_VCVTTSS2USI:
+    case ZYDIS_MNEMONIC_VCVTUSI2SD:
+    case ZYDIS_MNEMONIC_VCVTUSI2SS:
+    case ZYDIS_MNEMONIC_VMOVD:
+    case ZYDIS_MNEMONIC_VPCMPESTRI:
+    case ZYDIS_MNEMONIC_VPCMPESTRM:
+    case ZYDIS_MNEMONIC_VPEXTRD:
+    case ZYDIS_MNEMONIC_VPINSRD: return true;
+    case ZYDIS_MNEMONIC_KMOVD: return instruction.opcode == 0x92 || instruction.opcode == 0x93;  // k,r32; r32,k
+    case ZYDIS_MNEMONIC_VPBROADCASTD: return instruction.opcode == 0x7c;                         // from a GPR
+    default: return false;
+  }
+}
+
 /// Mnemonics that stand for different instructions, and encodings that a 64-bit host does not have.
 void refine_treatment(const ZydisDecodedInstruction& instruction, Row& row) {
   switch (instruction.mnemonic) {
@@ -149,6 +199,7 @@ const Row& row(ZydisMnemonic mnemonic) {
 Row classify(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands) {
   Row result = row(instruction.mnemonic);
   if (result.treatment == Treatment::Undefined) return result;
+  if (w_would_widen(instruction)) return Row{.mnemonic = instruction.mnemonic};
   refine_treatment(instruction, result);
   refine_fp(instruction, operands, result);
   refine_memory(instruction, operands, result);

@@ -84,6 +84,7 @@ const Row& row(ZydisMnemonic mnemonic);
 ///  - treatment by encoding: MOV to and from segment, control and debug registers, far CALL/JMP/RET, the string
 ///    instructions that share MOVSD and CMPSD; encodings that do not exist in 64-bit mode (40-4F INC/DEC, opcode 82)
 ///    and A0-A3 are Emit;
+///  - Undefined where W of VEX or EVEX is ignored in the guest's mode but would widen the operand in the host's;
 ///  - form None and access None if no operand is in memory, BitString only with a register index;
 ///  - fp by encoding (legacy, VEX, EVEX) and register file (MMX or XMM);
 ///  - access from the operand's actions.
