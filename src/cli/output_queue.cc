@@ -1,6 +1,7 @@
 // OutputQueue: the queue and its writer thread.
 #include "cli/output_queue.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <pthread.h>
@@ -18,10 +19,12 @@
 #include <utility>
 #include <vector>
 
+#include "base/fd.h"
+
 namespace veneer::cli {
 
 struct OutputQueue::State {
-  int fd = -1;
+  Fd fd;  // a duplicate of our own, so that a thread stuck in write() can never write to a reused number
   std::string what;
 
   std::mutex mutex;  // a leaf lock: guards everything below
@@ -50,10 +53,14 @@ void OutputQueue::State::fail(int errno_value) {
 /// Writes a chunk outside the lock. Small pieces, so that a pipe that polls writable takes them without blocking
 /// (POSIX: PIPE_BUF), and so that progress is visible.
 bool OutputQueue::State::write_all(std::span<const std::uint8_t> chunk) {
+  if (!fd.valid()) {
+    errno = EBADF;
+    return false;
+  }
   while (!chunk.empty()) {
-    pollfd ready{fd, POLLOUT, 0};
+    pollfd ready{fd.get(), POLLOUT, 0};
     if (::poll(&ready, 1, -1) < 0 && errno != EINTR) return false;
-    const ssize_t n = ::write(fd, chunk.data(), std::min<std::size_t>(chunk.size(), 4096));
+    const ssize_t n = ::write(fd.get(), chunk.data(), std::min<std::size_t>(chunk.size(), 4096));
     if (n < 0) {
       if (errno == EINTR || errno == EAGAIN) continue;
       return false;
@@ -119,7 +126,7 @@ void OutputQueue::State::append(std::span<const std::uint8_t> input, std::option
 }
 
 OutputQueue::OutputQueue(int fd, std::string what) : state_(std::make_shared<State>()) {
-  state_->fd = fd;
+  state_->fd = Fd(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
   state_->what = std::move(what);
   std::thread([state = state_] { state->run(); }).detach();
 }

@@ -19,7 +19,7 @@ namespace veneer::cli {
 /// are counted and finish() says how many were lost. All calls are thread-safe.
 class OutputQueue final : public machine::CharSink {
  public:
-  /// `fd` must stay open; it is not closed here. `what` names it in messages: "standard output".
+  /// Writes to a duplicate of `fd`. `what` names it in messages: "standard output".
   OutputQueue(int fd, std::string what);
   ~OutputQueue() override;
   OutputQueue(const OutputQueue&) = delete;

@@ -1,0 +1,127 @@
+// The command line: values, combinations, and what is not there yet.
+#include "cli/options.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "base/units.h"
+#include "cli/host_check.h"
+
+namespace veneer::cli {
+namespace {
+
+struct Outcome {
+  Parsed parsed;
+  std::string complaint;
+};
+
+Outcome parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "veneer");
+  testing::internal::CaptureStderr();
+  testing::internal::CaptureStdout();
+  Outcome outcome;
+  outcome.parsed = parse_command_line(static_cast<int>(arguments.size()), arguments.data());
+  testing::internal::GetCapturedStdout();
+  outcome.complaint = testing::internal::GetCapturedStderr();
+  return outcome;
+}
+
+int status_of(const Outcome& outcome) {
+  const auto* exit = std::get_if<ParsedExit>(&outcome.parsed);
+  return exit == nullptr ? -1 : exit->status;
+}
+
+RunOptions run_options(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), {"run", "--kernel", "vmlinuz"});
+  const Outcome outcome = parse(std::move(arguments));
+  const auto* options = std::get_if<RunOptions>(&outcome.parsed);
+  EXPECT_NE(options, nullptr) << outcome.complaint;
+  return options == nullptr ? RunOptions{} : *options;
+}
+
+std::string run_complaint(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), {"run", "--kernel", "vmlinuz"});
+  const Outcome outcome = parse(std::move(arguments));
+  EXPECT_EQ(status_of(outcome), 2);
+  return outcome.complaint;
+}
+
+TEST(Options, KernelInitrdAndCommandLine) {
+  const RunOptions options = run_options({"--initrd", "i.img", "--cmdline", "console=ttyS0 quiet"});
+  EXPECT_EQ(options.config.kernel, "vmlinuz");
+  EXPECT_EQ(options.config.initrd, "i.img");
+  EXPECT_EQ(options.config.cmdline, "console=ttyS0 quiet");
+}
+TEST(Options, MemoryWithUnit) { EXPECT_EQ(run_options({"--memory", "1.5G"}).config.memory_bytes, GiB + 512 * MiB); }
+TEST(Options, BareMemoryCountsMebibytes) { EXPECT_EQ(run_options({"--memory", "256"}).config.memory_bytes, 256 * MiB); }
+TEST(Options, MemoryDefault) { EXPECT_EQ(run_options({}).config.memory_bytes, 512 * MiB); }
+TEST(Options, TooMuchMemory) {
+  EXPECT_NE(run_complaint({"--memory", "2T"}).find("more memory than a guest"), std::string::npos);
+}
+TEST(Options, TooLittleMemory) {
+  EXPECT_NE(run_complaint({"--memory", "1M"}).find("too little memory"), std::string::npos);
+}
+TEST(Options, CpusOutOfRange) { EXPECT_NE(run_complaint({"--cpus", "0"}).find("not in range"), std::string::npos); }
+TEST(Options, MachineMicro) { EXPECT_EQ(run_options({"--machine", "micro"}).config.machine, vm::MachineKind::Micro); }
+TEST(Options, EngineBt) { EXPECT_EQ(run_options({"--engine", "bt"}).config.engine, vm::EngineKind::Bt); }
+TEST(Options, UnknownEngine) {
+  EXPECT_NE(run_complaint({"--engine", "x"}).find("is not an engine"), std::string::npos);
+}
+TEST(Options, LaterFlagIsNamedAsSuch) {
+  EXPECT_NE(run_complaint({"--disk", "a.qcow2"}).find("--disk is not in this version"), std::string::npos);
+}
+TEST(Options, LaterFlagWithTheOnlyValueThereIs) { EXPECT_EQ(run_options({"--net", "none"}).config.kernel, "vmlinuz"); }
+TEST(Options, ImageIsNotInThisVersion) {
+  EXPECT_NE(run_complaint({"disk.img"}).find("disk image (disk.img) is not in this version"), std::string::npos);
+}
+TEST(Options, UnknownFlag) { EXPECT_NE(run_complaint({"--bogus"}).find("unknown option --bogus"), std::string::npos); }
+TEST(Options, LaterCommandIsNamedAsSuch) {
+  const Outcome outcome = parse({"disk", "create", "a.qcow2"});
+  EXPECT_EQ(status_of(outcome), 2);
+  EXPECT_NE(outcome.complaint.find("not in this version"), std::string::npos);
+}
+TEST(Options, NothingToBoot) {
+  const Outcome outcome = parse({"run"});
+  EXPECT_EQ(status_of(outcome), 2);
+  EXPECT_NE(outcome.complaint.find("nothing to boot"), std::string::npos);
+}
+TEST(Options, NoCommand) { EXPECT_EQ(status_of(parse({})), 2); }
+TEST(Options, HelpSucceeds) { EXPECT_EQ(status_of(parse({"run", "--help"})), 0); }
+TEST(Options, VersionSucceeds) { EXPECT_EQ(status_of(parse({"--version"})), 0); }
+TEST(Options, DoctorCommand) { EXPECT_TRUE(std::holds_alternative<DoctorOptions>(parse({"doctor"}).parsed)); }
+TEST(Options, DebuggerOnLoopback) {
+  const RunOptions options = run_options({"--gdb", "tcp:127.0.0.1:1234"});
+  ASSERT_TRUE(options.gdb.has_value());
+  EXPECT_EQ(*options.gdb, (TcpAddress{"127.0.0.1", 1234}));
+}
+TEST(Options, DebuggerElsewhereIsRefused) {
+  EXPECT_NE(run_complaint({"--gdb", "tcp:0.0.0.0:1234"}).find("not a loopback address"), std::string::npos);
+}
+TEST(Options, DebuggerElsewhereWhenAskedFor) {
+  EXPECT_EQ(run_options({"--gdb", "tcp:0.0.0.0:1234", "--gdb-public"}).gdb->host, "0.0.0.0");
+}
+
+TEST(ParseSerial, File) {
+  EXPECT_EQ(parse_serial("file:a b").value(), (SerialTarget{SerialTarget::Kind::File, "a b"}));
+}
+TEST(ParseSerial, Unix) { EXPECT_EQ(parse_serial("unix:s").value(), (SerialTarget{SerialTarget::Kind::Unix, "s"})); }
+TEST(ParseSerial, Null) { EXPECT_EQ(parse_serial("null").value().kind, SerialTarget::Kind::Null); }
+TEST(ParseSerial, RefusesEmptyPath) { EXPECT_FALSE(parse_serial("file:").ok()); }
+TEST(ParseSerial, RefusesLongSocketPath) { EXPECT_FALSE(parse_serial("unix:" + std::string(108, 'x')).ok()); }
+TEST(ParseSerial, RefusesUnknownTarget) { EXPECT_FALSE(parse_serial("tty").ok()); }
+
+TEST(ParseTcp, EmptyHostIsLoopback) { EXPECT_EQ(parse_tcp_address("tcp::99").value(), (TcpAddress{"127.0.0.1", 99})); }
+TEST(ParseTcp, Ipv6InBrackets) { EXPECT_EQ(parse_tcp_address("tcp:[::1]:5").value(), (TcpAddress{"::1", 5})); }
+TEST(ParseTcp, RefusesHostNames) { EXPECT_FALSE(parse_tcp_address("tcp:example:5").ok()); }
+TEST(ParseTcp, RefusesLargePort) { EXPECT_FALSE(parse_tcp_address("tcp:127.0.0.1:65536").ok()); }
+TEST(ParseTcp, RefusesMissingPort) { EXPECT_FALSE(parse_tcp_address("1234").ok()); }
+
+TEST(HostCheck, NewerMajor) { EXPECT_TRUE(kernel_at_least("6.1.0-13-amd64", 5, 10)); }
+TEST(HostCheck, SameVersion) { EXPECT_TRUE(kernel_at_least("5.10.0", 5, 10)); }
+TEST(HostCheck, OlderMinor) { EXPECT_FALSE(kernel_at_least("5.4.0", 5, 10)); }
+TEST(HostCheck, NoVersion) { EXPECT_FALSE(kernel_at_least("linux", 5, 10)); }
+
+}  // namespace
+}  // namespace veneer::cli
