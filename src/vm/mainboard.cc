@@ -21,6 +21,8 @@
 #include "devices/legacy/rtc_cmos.h"
 #include "devices/pci/host_bridge.h"
 #include "devices/pci/pci_bus.h"
+#include "devices/virtio/virtio_pci.h"
+#include "devices/virtio/virtio_rng.h"
 #include "vm/acpi_platform.h"
 #include "vm/layout.h"
 #include "vm/vcpu_thread.h"
@@ -61,8 +63,12 @@ struct Mainboard::LegacyIo {
 
 /// What every machine has.
 struct Mainboard::Sockets {
-  Sockets(machine::PowerControl& power, const devices::PciSurroundings& around)
-      : reset_port(power), debug_exit(power), pci(around) {}
+  Sockets(const BoardSupply& supply, const devices::PciSurroundings& around)
+      : reset_port(supply.power),
+        debug_exit(supply.power),
+        pci(around),
+        rng(supply.memory),
+        rng_function("virtio-rng", rng, supply.memory) {}
   NullSink nowhere;
   std::unique_ptr<devices::Uart16550> uart;
   devices::PostCode post;
@@ -71,6 +77,8 @@ struct Mainboard::Sockets {
   std::unique_ptr<devices::AcpiSleep> sleep;  // micro only
   devices::PciBus pci;
   devices::HostBridge host_bridge;
+  devices::VirtioRng rng;
+  devices::VirtioPci rng_function;
 };
 
 Mainboard::Mainboard(const MachineConfig& config, const BoardSupply& supply)
@@ -106,8 +114,7 @@ Result<void> Mainboard::assemble() {
 
   std::array<machine::IrqLine*, layout::PCI_GSI_COUNT> pci_lines{};
   for (unsigned pin = 0; pin < pci_lines.size(); ++pin) pci_lines[pin] = &io_apic_.input(layout::PCI_FIRST_GSI + pin);
-  sockets_ =
-      std::make_unique<Sockets>(supply_.power, devices::PciSurroundings{memory_bus_, ports_, apic_bus_, pci_lines});
+  sockets_ = std::make_unique<Sockets>(supply_, devices::PciSurroundings{memory_bus_, ports_, apic_bus_, pci_lines});
   if (legacy_) TRY_VOID(plug_legacy());
 
   // Serial port
@@ -154,6 +161,7 @@ Result<void> Mainboard::plug_pci() {
   devices::PciBus& pci = sockets_->pci;
   pci.set_reset_register(sockets_->reset_port);
   pci.plug(layout::HOST_BRIDGE_SLOT, sockets_->host_bridge);
+  pci.plug(layout::VIRTIO_RNG_SLOT, sockets_->rng_function);
   return plug_port(layout::PCI_CONFIG_PORT, 8, pci, "PCI configuration");
 }
 
