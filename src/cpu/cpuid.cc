@@ -48,10 +48,14 @@ CpuidResult host_cpuid(std::uint32_t leaf, std::uint32_t subleaf = 0) {
 
 std::uint32_t& register_of(CpuidResult& result, Register reg) {
   switch (reg) {
-    case Register::Eax: return result.eax;
-    case Register::Ebx: return result.ebx;
-    case Register::Ecx: return result.ecx;
-    case Register::Edx: break;
+    case Register::Eax:
+      return result.eax;
+    case Register::Ebx:
+      return result.ebx;
+    case Register::Ecx:
+      return result.ecx;
+    case Register::Edx:
+      break;
   }
   return result.edx;
 }
@@ -121,10 +125,14 @@ class Builder {
         const CpuidResult host = host_cpuid(feature.leaf, feature.subleaf);
         return (register_of(host, feature.reg) >> feature.bit & 1) != 0 && state_enabled(feature);
       }
-      case FeatureSource::Engine: return true;
-      case FeatureSource::Topology: return vcpus_ > 1;
-      case FeatureSource::Intel: return intel_;
-      case FeatureSource::Amd: return amd_;
+      case FeatureSource::Engine:
+        return true;
+      case FeatureSource::Topology:
+        return vcpus_ > 1;
+      case FeatureSource::Intel:
+        return intel_;
+      case FeatureSource::Amd:
+        return amd_;
     }
     return false;
   }
@@ -155,7 +163,8 @@ class Builder {
     at(0) = host_cpuid(0);
     at(0).eax = max_basic_leaf;
     at(1).eax = host_cpuid(1).eax;
-    at(1).ebx = (host_cpuid(1).ebx & 0x0000ff00u) | (vcpus_ > 1 ? std::min(1u << id_bits(vcpus_), 255u) << 16 : 1u << 16);
+    const std::uint32_t ids = std::min(1u << id_bits(vcpus_), 255u);
+    at(1).ebx = (host_cpuid(1).ebx & 0x0000ff00u) | ids << 16;  // CLFLUSH size; APIC ids in the package
     at(0x80000000) = host_cpuid(0x80000000);
     at(0x80000000).eax = amd_ ? max_extended_leaf_amd : max_extended_leaf_intel;
     if (amd_) {
@@ -241,8 +250,8 @@ class Builder {
   void add_hypervisor() {
     CpuidResult& signature = at(hypervisor_base);
     signature = {hypervisor_max_leaf, 0x4b4d564b, 0x564b4d56, 0x4d};  // "KVMKVMKVM\0\0\0"
-    at(hypervisor_base + 1).eax = KVM_FEATURE_CLOCKSOURCE | KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 |
-                                  KVM_FEATURE_CLOCKSOURCE_STABLE;
+    at(hypervisor_base + 1).eax =
+        KVM_FEATURE_CLOCKSOURCE | KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_CLOCKSOURCE_STABLE;
     at(hypervisor_base + 0x10) = {static_cast<std::uint32_t>(tsc_hz_ / 1000), apic_bus_khz, 0, 0};
   }
 
@@ -351,7 +360,8 @@ CpuidResult CpuidPolicy::query(std::uint32_t leaf, std::uint32_t subleaf, const 
       result.eax = dynamic.apic_id;
       result.ebx = dynamic.apic_id & 0xff;
       break;
-    default: break;
+    default:
+      break;
   }
   return result;
 }

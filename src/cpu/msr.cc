@@ -11,25 +11,25 @@ namespace veneer::cpu {
 namespace {
 
 // IA32_ARCH_CAPABILITIES (SDM 4 table 2-2): everything says "not affected", enhanced IBRS is "there". Guests then
-// use neither page-table isolation nor retpolines, VERW or L1D flushes. Those would protect against the *hardware's*
-// predictors and buffers, which guest code here reaches only through the translator's own code (traps.md 21).
+// use neither page-table isolation nor retpolines, VERW or L1D flushes. None of these would protect anything here:
+// guest kernel and guest user code are host code of one privilege level in one address space, and the translator
+// promises no secrecy against speculation (traps.md 21); they would only cost.
 // Linux reads this register on AMD processors too when CPUID leaf 7 EDX bit 29 is set.
-constexpr std::uint64_t arch_capabilities =
-    bit(0) |   // RDCL_NO: no Meltdown (page-table isolation), no L1TF
-    bit(1) |   // IBRS_ALL: enhanced IBRS, so no retpolines
-    bit(3) |   // SKIP_L1DFL_VMENTRY
-    bit(4) |   // SSB_NO
-    bit(5) |   // MDS_NO: no VERW on kernel exit
-    bit(6) |   // IF_PSCHANGE_MC_NO: no ITLB multihit
-    bit(8) |   // TAA_NO
-    bit(13) |  // SBDR_SSDP_NO  (MMIO stale data: all three)
-    bit(14) |  // FBSDP_NO
-    bit(15) |  // PSDP_NO
-    bit(20) |  // BHI_NO: no branch-history clearing on SYSCALL
-    bit(24) |  // PBRSB_NO
-    bit(26) |  // GDS_NO
-    bit(27) |  // RFDS_NO
-    bit(62);   // ITS_NO: no indirect thunks
+constexpr std::uint64_t arch_capabilities = bit(0) |   // RDCL_NO: no Meltdown (page-table isolation), no L1TF
+                                            bit(1) |   // IBRS_ALL: enhanced IBRS, so no retpolines
+                                            bit(3) |   // SKIP_L1DFL_VMENTRY
+                                            bit(4) |   // SSB_NO
+                                            bit(5) |   // MDS_NO: no VERW on kernel exit
+                                            bit(6) |   // IF_PSCHANGE_MC_NO: no ITLB multihit
+                                            bit(8) |   // TAA_NO
+                                            bit(13) |  // SBDR_SSDP_NO  (MMIO stale data: all three)
+                                            bit(14) |  // FBSDP_NO
+                                            bit(15) |  // PSDP_NO
+                                            bit(20) |  // BHI_NO: no branch-history clearing on SYSCALL
+                                            bit(24) |  // PBRSB_NO
+                                            bit(26) |  // GDS_NO
+                                            bit(27) |  // RFDS_NO
+                                            bit(62);   // ITS_NO: no indirect thunks
 // Off: RSBA (bit 2) and RRSBA (bit 19), which would bring RSB stuffing or retpolines back; TSX_CTRL (bit 7).
 
 constexpr std::uint64_t SPEC_CTRL_IBRS_STIBP_SSBD = 7;
@@ -39,9 +39,9 @@ constexpr std::uint64_t feature_control_locked = 1;                // VMX stays 
 // Microcode revision: high half as Intel guests read it, low half as AMD guests do. High enough for no one to ask
 // for an update, and guests under a hypervisor do not load one.
 constexpr std::uint64_t microcode_revision = 0x01000000'01000065;
-constexpr std::uint64_t HWCR_TSC_FREQ_SEL = bit(24);    // the TSC counts at P0's frequency (else Linux complains)
+constexpr std::uint64_t HWCR_TSC_FREQ_SEL = bit(24);  // the TSC counts at P0's frequency (else Linux complains)
 constexpr std::uint64_t DE_CFG_LFENCE_SERIALIZE = bit(1);
-constexpr std::uint64_t osvw_length = 4;                // four errata documented, none present
+constexpr std::uint64_t osvw_length = 4;  // four errata documented, none present
 constexpr std::uint64_t low_32 = 0xffffffff;
 
 constexpr std::uint64_t canonical_bits = 48;
@@ -71,8 +71,8 @@ constexpr MsrRow special(std::uint32_t index, const char* name, MsrKind kind, Fi
 
 #define FIELD(member) [](ArchState& state) -> std::uint64_t& { return state.member; }
 #define MTRR_FIXED(index, name, n) stored(index, name, FIELD(mtrr_fixed[n]), MsrCheck::MtrrTypes)
-#define MTRR_PAIR(n)                                                                                              \
-  stored(0x200 + 2 * n, "IA32_MTRR_PHYSBASE" #n, FIELD(mtrr_variable[2 * n]), MsrCheck::MtrrBase),                \
+#define MTRR_PAIR(n)                                                                               \
+  stored(0x200 + 2 * n, "IA32_MTRR_PHYSBASE" #n, FIELD(mtrr_variable[2 * n]), MsrCheck::MtrrBase), \
       stored(0x201 + 2 * n, "IA32_MTRR_PHYSMASK" #n, FIELD(mtrr_variable[2 * n + 1]), MsrCheck::MtrrMask)
 
 // By index. "Ignored" rows are what Linux (L) and Windows (W) probe without asking CPUID first.
@@ -199,13 +199,20 @@ const MsrRow* find_msr(std::uint32_t index) {
 bool msr_value_allowed(const MsrRow& row, const CpuidPolicy& cpuid, std::uint64_t value) {
   const std::uint64_t beyond_physical = ~(bit(cpuid.physical_bits()) - 1);
   switch (row.check) {
-    case MsrCheck::Any: return true;
-    case MsrCheck::Mask: return (value & ~row.writable) == 0;
-    case MsrCheck::Canonical: return canonical(value);
-    case MsrCheck::Pat: return every_byte(value, pat_type);
-    case MsrCheck::MtrrTypes: return every_byte(value, mtrr_type);
-    case MsrCheck::MtrrBase: return mtrr_type(value & 0xff) && (value & (Bits<11, 8>::mask | beyond_physical)) == 0;
-    case MsrCheck::MtrrMask: return (value & (Bits<10, 0>::mask | beyond_physical)) == 0;
+    case MsrCheck::Any:
+      return true;
+    case MsrCheck::Mask:
+      return (value & ~row.writable) == 0;
+    case MsrCheck::Canonical:
+      return canonical(value);
+    case MsrCheck::Pat:
+      return every_byte(value, pat_type);
+    case MsrCheck::MtrrTypes:
+      return every_byte(value, mtrr_type);
+    case MsrCheck::MtrrBase:
+      return mtrr_type(value & 0xff) && (value & (Bits<11, 8>::mask | beyond_physical)) == 0;
+    case MsrCheck::MtrrMask:
+      return (value & (Bits<10, 0>::mask | beyond_physical)) == 0;
     case MsrCheck::MtrrDefault:
       return mtrr_type(value & 0xff) && (value & ~(Bits<7, 0>::mask | Bits<11, 10>::mask)) == 0;
   }
@@ -229,16 +236,19 @@ std::optional<std::uint64_t> read_msr(const ArchState& state, const CpuidPolicy&
   if (row == nullptr) return std::nullopt;
   switch (row->kind) {
     case MsrKind::Constant:
-    case MsrKind::Ignored: return row->value;
+    case MsrKind::Ignored:
+      return row->value;
     case MsrKind::Stored:
     case MsrKind::PvClock:
     case MsrKind::TscAdjust:
     case MsrKind::FsBase:
     case MsrKind::GsBase:
-    case MsrKind::Efer: return row->field(const_cast<ArchState&>(state));  // only read here
+    case MsrKind::Efer:
+      return row->field(const_cast<ArchState&>(state));  // only read here
     case MsrKind::WriteOnly:
     case MsrKind::Apic:
-    case MsrKind::Tsc: break;
+    case MsrKind::Tsc:
+      break;
   }
   return std::nullopt;
 }
@@ -248,11 +258,14 @@ bool write_msr(ArchState& state, const CpuidPolicy& cpuid, std::uint32_t index, 
   if (row == nullptr || !msr_value_allowed(*row, cpuid, value)) return false;
   switch (row->kind) {
     case MsrKind::Ignored:
-    case MsrKind::WriteOnly: return true;
+    case MsrKind::WriteOnly:
+      return true;
     case MsrKind::Stored:
     case MsrKind::PvClock:
     case MsrKind::FsBase:
-    case MsrKind::GsBase: row->field(state) = value; return true;
+    case MsrKind::GsBase:
+      row->field(state) = value;
+      return true;
     case MsrKind::TscAdjust:
       state.tsc_offset += value - state.tsc_adjust;
       state.tsc_adjust = value;
@@ -265,7 +278,8 @@ bool write_msr(ArchState& state, const CpuidPolicy& cpuid, std::uint32_t index, 
     }
     case MsrKind::Constant:
     case MsrKind::Apic:
-    case MsrKind::Tsc: break;
+    case MsrKind::Tsc:
+      break;
   }
   return false;
 }

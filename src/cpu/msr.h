@@ -29,13 +29,13 @@ enum class MsrKind : std::uint8_t {
 
 /// What WRMSR checks before it stores.
 enum class MsrCheck : std::uint8_t {
-  Any,        ///< every value is fine
-  Mask,       ///< #GP(0) if a bit outside `writable` is set
-  Canonical,  ///< #GP(0) unless bits 63-47 are equal
-  Pat,        ///< eight memory types, each 0, 1, 4, 5, 6 or 7 (SDM 3A 12.12.2)
-  MtrrTypes,  ///< eight memory types, each 0, 1, 4, 5 or 6 (SDM 3A 12.11.2.2)
-  MtrrBase,   ///< type 7-0, address up to MAXPHYADDR
-  MtrrMask,   ///< valid bit 11, mask up to MAXPHYADDR
+  Any,          ///< every value is fine
+  Mask,         ///< #GP(0) if a bit outside `writable` is set
+  Canonical,    ///< #GP(0) unless bits 63-47 are equal
+  Pat,          ///< eight memory types, each 0, 1, 4, 5, 6 or 7 (SDM 3A 12.12.2)
+  MtrrTypes,    ///< eight memory types, each 0, 1, 4, 5 or 6 (SDM 3A 12.11.2.2)
+  MtrrBase,     ///< type 7-0, address up to MAXPHYADDR
+  MtrrMask,     ///< valid bit 11, mask up to MAXPHYADDR
   MtrrDefault,  ///< type 7-0, FE bit 10, E bit 11
 };
 
@@ -44,9 +44,9 @@ struct MsrRow {
   const char* name = "";
   MsrKind kind = MsrKind::Constant;
   MsrCheck check = MsrCheck::Any;
-  std::uint64_t writable = ~std::uint64_t{0};            ///< for MsrCheck::Mask
-  std::uint64_t value = 0;                               ///< for Constant and Ignored
-  std::uint64_t& (*field)(ArchState& state) = nullptr;   ///< for Stored, PvClock, TscAdjust, FsBase, GsBase, Efer
+  std::uint64_t writable = ~std::uint64_t{0};           ///< for MsrCheck::Mask
+  std::uint64_t value = 0;                              ///< for Constant and Ignored
+  std::uint64_t& (*field)(ArchState& state) = nullptr;  ///< for Stored, PvClock, TscAdjust, FsBase, GsBase, Efer
 };
 
 /// The row of an MSR, or nullptr: #GP(0). The x2APIC range 0x800-0x8ff shares one row.

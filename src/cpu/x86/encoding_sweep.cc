@@ -14,8 +14,9 @@ class Sweep {
 
   void legacy() {
     constexpr std::uint8_t no_prefix = 0;
+    constexpr std::uint8_t prefixes[] = {no_prefix, 0x66, 0xf2, 0xf3, 0xf0};
     const bool long_mode = decoder_.machine_mode == ZYDIS_MACHINE_MODE_LONG_64;
-    for (const std::uint8_t prefix : {no_prefix, std::uint8_t{0x66}, std::uint8_t{0xf2}, std::uint8_t{0xf3}, std::uint8_t{0xf0}}) {
+    for (const std::uint8_t prefix : prefixes) {
       for (const bool rex_w : {false, true}) {
         if (rex_w && !long_mode) continue;
         start({});
@@ -36,7 +37,7 @@ class Sweep {
   void vex() {
     for (unsigned map = 1; map <= 3; ++map) {
       for (unsigned w_l_pp = 0; w_l_pp < 16; ++w_l_pp) {
-        for (const std::uint8_t vvvv : {std::uint8_t{0xf}, std::uint8_t{0xd}}) {
+        for (const unsigned vvvv : {0xfu, 0xdu}) {
           const auto third = static_cast<std::uint8_t>((w_l_pp & 8) << 4 | vvvv << 3 | (w_l_pp & 7));
           start({0xc4, static_cast<std::uint8_t>(0xe0 | map), third});
           opcodes(true);
@@ -48,7 +49,7 @@ class Sweep {
   void evex() {
     for (unsigned map = 1; map <= 3; ++map) {
       for (unsigned w_pp = 0; w_pp < 8; ++w_pp) {
-        for (const std::uint8_t vvvv : {std::uint8_t{0xf}, std::uint8_t{0xd}}) {
+        for (const unsigned vvvv : {0xfu, 0xdu}) {
           const auto p1 = static_cast<std::uint8_t>((w_pp & 4) << 5 | vvvv << 3 | 4 | (w_pp & 3));
           for (unsigned z_ll_b = 0; z_ll_b < 16; ++z_ll_b) {
             for (unsigned opmask = 0; opmask < 2; ++opmask) {
@@ -75,9 +76,24 @@ class Sweep {
 
   static bool is_prefix(unsigned opcode, bool long_mode) {
     switch (opcode) {
-      case 0x0f: case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x62: case 0x64: case 0x65: case 0x66: case 0x67:
-      case 0xc4: case 0xc5: case 0xf0: case 0xf2: case 0xf3: return true;
-      default: return long_mode && opcode >= 0x40 && opcode <= 0x4f;
+      case 0x0f:
+      case 0x26:
+      case 0x2e:
+      case 0x36:
+      case 0x3e:
+      case 0x62:
+      case 0x64:
+      case 0x65:
+      case 0x66:
+      case 0x67:
+      case 0xc4:
+      case 0xc5:
+      case 0xf0:
+      case 0xf2:
+      case 0xf3:
+        return true;
+      default:
+        return long_mode && opcode >= 0x40 && opcode <= 0x4f;
     }
   }
 

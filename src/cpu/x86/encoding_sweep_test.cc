@@ -49,11 +49,11 @@ class Sweep : public testing::Test {
 
 TEST_F(Sweep, WhatIsOfferedHasARow) {
   // Filed under sets that are offered for the sake of other instructions, and undefined on purpose.
-  const Names on_purpose = {"ud0",      "ud1",      "ud2",     "invept",  "invvpid", "vmclear",  "vmlaunch",
-                            "vmptrld",  "vmptrst",  "vmread",  "vmresume", "vmwrite", "vmxoff",  "vmxon",
-                            "clgi",     "invlpga",  "skinit",  "stgi",    "vmload",  "vmrun",    "vmsave",
-                            "clrssbsy", "incsspd",  "incsspq", "rstorssp", "saveprevssp", "setssbsy", "wrssd",
-                            "wrssq",    "wrussd",   "wrussq"};
+  const Names on_purpose = {"ud0",      "ud1",     "ud2",     "invept",   "invvpid",     "vmclear",  "vmlaunch",
+                            "vmptrld",  "vmptrst", "vmread",  "vmresume", "vmwrite",     "vmxoff",   "vmxon",
+                            "clgi",     "invlpga", "skinit",  "stgi",     "vmload",      "vmrun",    "vmsave",
+                            "clrssbsy", "incsspd", "incsspq", "rstorssp", "saveprevssp", "setssbsy", "wrssd",
+                            "wrssq",    "wrussd",  "wrussq"};
   Names missing = breaking([&](const SweepItem& item, const Row&) {
     return gate_.offered(item.instruction) && row(item.instruction.mnemonic).treatment == Treatment::Undefined;
   });
@@ -112,7 +112,8 @@ TEST_F(Sweep, NativeTouchesOnlyOrdinaryRegisters) {
                   case ZYDIS_REGCLASS_YMM:
                   case ZYDIS_REGCLASS_ZMM:
                   case ZYDIS_REGCLASS_MASK:
-                  case ZYDIS_REGCLASS_FLAGS: break;
+                  case ZYDIS_REGCLASS_FLAGS:
+                    break;
                   default:
                     if (reg != ZYDIS_REGISTER_MXCSR && reg != ZYDIS_REGISTER_X87STATUS &&
                         reg != ZYDIS_REGISTER_X87CONTROL && reg != ZYDIS_REGISTER_X87TAG) {
@@ -126,19 +127,19 @@ TEST_F(Sweep, NativeTouchesOnlyOrdinaryRegisters) {
 }
 
 TEST_F(Sweep, NativeNeverUsesTheStackByItself) {
-  EXPECT_EQ(breaking([](const SweepItem& item, const Row& row) {
-              if (row.treatment != Treatment::Native) return false;
-              for (unsigned i = item.instruction.operand_count_visible; i < item.instruction.operand_count; ++i) {
-                const ZydisDecodedOperand& operand = item.operands[i];
-                if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER &&
-                    ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, operand.reg.value) ==
-                        ZYDIS_REGISTER_RSP) {
-                  return true;
-                }
-              }
-              return false;
-            }),
-            Names{});
+  EXPECT_EQ(
+      breaking([](const SweepItem& item, const Row& row) {
+        if (row.treatment != Treatment::Native) return false;
+        for (unsigned i = item.instruction.operand_count_visible; i < item.instruction.operand_count; ++i) {
+          const ZydisDecodedOperand& operand = item.operands[i];
+          if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER &&
+              ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, operand.reg.value) == ZYDIS_REGISTER_RSP) {
+            return true;
+          }
+        }
+        return false;
+      }),
+      Names{});
 }
 
 TEST_F(Sweep, LockableIsWhatAcceptsLock) {

@@ -15,9 +15,9 @@ constexpr Table make_table() {
   for (std::size_t mnemonic = 0; mnemonic < table.size(); ++mnemonic) {
     table[mnemonic].mnemonic = static_cast<ZydisMnemonic>(mnemonic);
   }
-#define INSN(name, treatment_, form_, fp_, lock, access_)                                              \
-  table[ZYDIS_MNEMONIC_##name] = {ZYDIS_MNEMONIC_##name, Treatment::treatment_, AddressForm::form_,    \
-                                  FpClass::fp_,          lock,                  MemAccess::access_};
+#define INSN(name, treatment_, form_, fp_, lock, access_) \
+  table[ZYDIS_MNEMONIC_##name] = {                        \
+      ZYDIS_MNEMONIC_##name, Treatment::treatment_, AddressForm::form_, FpClass::fp_, lock, MemAccess::access_};
 #include "cpu/x86/rows_avx.inc"
 #include "cpu/x86/rows_avx512.inc"
 #include "cpu/x86/rows_control.inc"
@@ -47,7 +47,9 @@ void refine_mov(const ZydisDecodedInstruction& instruction, Row& row) {
   }
   switch (instruction.opcode) {
     case 0x8c:
-    case 0x8e: row.treatment = Treatment::Emit; break;
+    case 0x8e:
+      row.treatment = Treatment::Emit;
+      break;
     case 0xa0:
     case 0xa1:
     case 0xa2:
@@ -55,7 +57,8 @@ void refine_mov(const ZydisDecodedInstruction& instruction, Row& row) {
       row.treatment = Treatment::Emit;
       row.form = AddressForm::Moffs;
       break;
-    default: break;
+    default:
+      break;
   }
 }
 
@@ -70,7 +73,8 @@ bool w_would_widen(const ZydisDecodedInstruction& instruction) {
     case ZYDIS_INSTRUCTION_ENCODING_EVEX:
       if (instruction.raw.evex.W == 0) return false;
       break;
-    default: return false;
+    default:
+      return false;
   }
   switch (instruction.mnemonic) {
     case ZYDIS_MNEMONIC_ANDN:
@@ -102,17 +106,23 @@ bool w_would_widen(const ZydisDecodedInstruction& instruction) {
     case ZYDIS_MNEMONIC_VPCMPESTRI:
     case ZYDIS_MNEMONIC_VPCMPESTRM:
     case ZYDIS_MNEMONIC_VPEXTRD:
-    case ZYDIS_MNEMONIC_VPINSRD: return true;
-    case ZYDIS_MNEMONIC_KMOVD: return instruction.opcode == 0x92 || instruction.opcode == 0x93;  // k,r32; r32,k
-    case ZYDIS_MNEMONIC_VPBROADCASTD: return instruction.opcode == 0x7c;                         // from a GPR
-    default: return false;
+    case ZYDIS_MNEMONIC_VPINSRD:
+      return true;
+    case ZYDIS_MNEMONIC_KMOVD:
+      return instruction.opcode == 0x92 || instruction.opcode == 0x93;  // k,r32; r32,k
+    case ZYDIS_MNEMONIC_VPBROADCASTD:
+      return instruction.opcode == 0x7c;  // from a GPR
+    default:
+      return false;
   }
 }
 
 /// Mnemonics that stand for different instructions, and encodings that a 64-bit host does not have.
 void refine_treatment(const ZydisDecodedInstruction& instruction, Row& row) {
   switch (instruction.mnemonic) {
-    case ZYDIS_MNEMONIC_MOV: refine_mov(instruction, row); return;
+    case ZYDIS_MNEMONIC_MOV:
+      refine_mov(instruction, row);
+      return;
     case ZYDIS_MNEMONIC_MOVSD:
     case ZYDIS_MNEMONIC_CMPSD:
       if (instruction.meta.category == ZYDIS_CATEGORY_STRINGOP) {
@@ -127,7 +137,8 @@ void refine_treatment(const ZydisDecodedInstruction& instruction, Row& row) {
         if (row.form == AddressForm::ModRm) row.form = AddressForm::FarPointer;
       }
       return;
-    default: break;
+    default:
+      break;
   }
   if (row.treatment != Treatment::Native || instruction.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT ||
       instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) {
@@ -156,8 +167,10 @@ void refine_memory(const ZydisDecodedInstruction& instruction, const ZydisDecode
   switch (row.form) {
     case AddressForm::String:
     case AddressForm::Xlat:
-    case AddressForm::MaskMov: return;  // addresses that no operand field holds
-    default: break;
+    case AddressForm::MaskMov:
+      return;  // addresses that no operand field holds
+    default:
+      break;
   }
   const int memory = memory_operand(instruction, operands);
   if (memory < 0) {
@@ -184,8 +197,10 @@ bool full_access_despite_mask(ZydisExceptionClass exceptions) {
     case ZYDIS_EXCEPTION_CLASS_E6NF:
     case ZYDIS_EXCEPTION_CLASS_E9NF:
     case ZYDIS_EXCEPTION_CLASS_E10NF:
-    case ZYDIS_EXCEPTION_CLASS_E11NF: return true;
-    default: return false;
+    case ZYDIS_EXCEPTION_CLASS_E11NF:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -211,9 +226,12 @@ bool suppresses_faults(const ZydisDecodedInstruction& instruction, const Row& ro
     case AddressForm::MaskMov:
     case AddressForm::ElementMask:
     case AddressForm::Compress:
-    case AddressForm::Vsib: return true;
-    case AddressForm::ModRm: break;
-    default: return false;
+    case AddressForm::Vsib:
+      return true;
+    case AddressForm::ModRm:
+      break;
+    default:
+      return false;
   }
   if (instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX) return false;
   const ZydisMaskMode mask = instruction.avx.mask.mode;

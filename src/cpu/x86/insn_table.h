@@ -25,25 +25,25 @@ enum class Treatment : std::uint8_t {
 
 /// How the address of the memory access follows from the instruction (traps.md 5).
 enum class AddressForm : std::uint8_t {
-  None,          ///< no explicit memory access (the stack of PUSH, POP, CALL, RET ... is the emitter's business)
-  ModRm,         ///< the operand in the encoding, if it is memory: Zydis operand size bytes at the effective address
-  Moffs,         ///< MOV AL/eAX with an offset in the instruction and no ModRM byte (A0-A3)
-  AddressOnly,   ///< a ModRM operand that is computed and not accessed: LEA, NOP, INVLPG
-  Hint,          ///< PREFETCHx: may be dropped, never faults
-  CacheLine,     ///< CLFLUSH, CLFLUSHOPT, CLWB: checked like a one-byte read, acts on the line
-  BitString,     ///< BT/BTS/BTR/BTC m,r: the bit index adds (index >> log2(size)) * size bytes, signed
-  Xlat,          ///< [rBX + zero-extended AL]
-  MaskMov,       ///< MASKMOVQ, MASKMOVDQU: [rDI], only the bytes whose mask bit is set, no fault on the others
-  ElementMask,   ///< VMASKMOVPS/PD, VPMASKMOVD/Q: ModRM, but masked elements neither accessed nor faulting
-  Compress,      ///< VCOMPRESS*, VEXPAND*, VPCOMPRESS*, VPEXPAND*: the first popcount(mask) elements only
-  Vsib,          ///< gather and scatter: one address per element
-  String,        ///< MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS: [rSI] and/or ES:[rDI]
-  FarPointer,    ///< m16:16, m16:32, m16:64
-  Descriptor,    ///< SGDT, SIDT, LGDT, LIDT: 6 bytes, in 64-bit mode 10
-  FpuEnv,        ///< FNSTENV, FLDENV: 14 or 28 bytes by operand size
-  FpuState,      ///< FNSAVE, FRSTOR: 94 or 108 bytes by operand size
-  FxArea,        ///< FXSAVE, FXRSTOR: 512 bytes, 16-aligned
-  XsaveArea,     ///< XSAVE, XSAVEOPT, XSAVEC, XRSTOR: size by EDX:EAX & XCR0, 64-aligned
+  None,         ///< no explicit memory access (the stack of PUSH, POP, CALL, RET ... is the emitter's business)
+  ModRm,        ///< the operand in the encoding, if it is memory: Zydis operand size bytes at the effective address
+  Moffs,        ///< MOV AL/eAX with an offset in the instruction and no ModRM byte (A0-A3)
+  AddressOnly,  ///< a ModRM operand that is computed and not accessed: LEA, NOP, INVLPG
+  Hint,         ///< PREFETCHx: may be dropped, never faults
+  CacheLine,    ///< CLFLUSH, CLFLUSHOPT, CLWB: checked like a one-byte read, acts on the line
+  BitString,    ///< BT/BTS/BTR/BTC m,r: the bit index adds (index >> log2(size)) * size bytes, signed
+  Xlat,         ///< [rBX + zero-extended AL]
+  MaskMov,      ///< MASKMOVQ, MASKMOVDQU: [rDI], only the bytes whose mask bit is set, no fault on the others
+  ElementMask,  ///< VMASKMOVPS/PD, VPMASKMOVD/Q: ModRM, but masked elements neither accessed nor faulting
+  Compress,     ///< VCOMPRESS*, VEXPAND*, VPCOMPRESS*, VPEXPAND*: the first popcount(mask) elements only
+  Vsib,         ///< gather and scatter: one address per element
+  String,       ///< MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS: [rSI] and/or ES:[rDI]
+  FarPointer,   ///< m16:16, m16:32, m16:64
+  Descriptor,   ///< SGDT, SIDT, LGDT, LIDT: 6 bytes, in 64-bit mode 10
+  FpuEnv,       ///< FNSTENV, FLDENV: 14 or 28 bytes by operand size
+  FpuState,     ///< FNSAVE, FRSTOR: 94 or 108 bytes by operand size
+  FxArea,       ///< FXSAVE, FXRSTOR: 512 bytes, 16-aligned
+  XsaveArea,    ///< XSAVE, XSAVEOPT, XSAVEC, XRSTOR: size by EDX:EAX & XCR0, 64-aligned
 };
 
 /// Which enabling bits an instruction obeys.
@@ -55,7 +55,6 @@ enum class FpClass : std::uint8_t {
   Sse,     ///< #UD if CR0.EM or not CR4.OSFXSR, #NM if TS
   Avx,     ///< #UD if real/virtual-8086 mode, not CR4.OSXSAVE or XCR0[2:1] != 11b, #NM if TS
   Avx512,  ///< as Avx, and #UD if XCR0[7:5] != 111b
-  Xsave,   ///< #UD if not CR4.OSXSAVE, #NM if CR0.TS
 };
 
 /// What the instruction does to its memory operand.
@@ -72,7 +71,7 @@ struct Row {
   Treatment treatment = Treatment::Undefined;
   AddressForm form = AddressForm::None;
   FpClass fp = FpClass::None;
-  bool lockable = false;  ///< accepts LOCK with a memory destination (XCHG locks by itself)
+  bool lockable = false;               ///< accepts LOCK with a memory destination (XCHG locks by itself)
   MemAccess access = MemAccess::None;  ///< of the operand when it is memory
 };
 

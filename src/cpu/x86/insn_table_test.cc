@@ -29,8 +29,8 @@ Decoded decode(std::initializer_list<std::uint8_t> bytes, ZydisMachineMode mode 
   code.resize(16);
   const ZydisDecoder decoder = make_decoder(mode, width, policy());
   Decoded result;
-  result.valid = ZYAN_SUCCESS(
-      ZydisDecoderDecodeFull(&decoder, code.data(), code.size(), &result.instruction, result.operands));
+  result.valid =
+      ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, code.data(), code.size(), &result.instruction, result.operands));
   return result;
 }
 Decoded decode32(std::initializer_list<std::uint8_t> bytes) {
@@ -83,9 +83,7 @@ TEST(Classify, MovsdIsAlsoSse2) {
 TEST(Classify, CmpsdIsAString) { EXPECT_EQ(decode({0xa7}).classified().form, AddressForm::String); }
 TEST(Classify, NearReturnIsEmitted) { EXPECT_EQ(decode({0xc3}).classified().treatment, Treatment::Emit); }
 TEST(Classify, FarReturnIsACallOut) { EXPECT_EQ(decode({0xcb}).classified().treatment, Treatment::CallOut); }
-TEST(Classify, NearIndirectJumpIsEmitted) {
-  EXPECT_EQ(decode({0xff, 0x23}).classified().treatment, Treatment::Emit);
-}
+TEST(Classify, NearIndirectJumpIsEmitted) { EXPECT_EQ(decode({0xff, 0x23}).classified().treatment, Treatment::Emit); }
 TEST(Classify, FarIndirectJumpIsACallOut) {
   const Row row = decode({0xff, 0x2b}).classified();
   EXPECT_EQ(row.treatment, Treatment::CallOut);
@@ -188,12 +186,12 @@ TEST(Table, SensitiveInstructionsAreUndefined) {
 }
 TEST(Table, UnprivilegedButSensitiveIsNeverNative) {
   for (const ZydisMnemonic mnemonic :
-       {ZYDIS_MNEMONIC_SMSW, ZYDIS_MNEMONIC_SLDT, ZYDIS_MNEMONIC_STR, ZYDIS_MNEMONIC_SGDT, ZYDIS_MNEMONIC_SIDT,
-        ZYDIS_MNEMONIC_LAR, ZYDIS_MNEMONIC_LSL, ZYDIS_MNEMONIC_VERR, ZYDIS_MNEMONIC_VERW, ZYDIS_MNEMONIC_PUSHFQ,
-        ZYDIS_MNEMONIC_POPFQ, ZYDIS_MNEMONIC_RDTSC, ZYDIS_MNEMONIC_RDTSCP, ZYDIS_MNEMONIC_RDPMC,
-        ZYDIS_MNEMONIC_XGETBV, ZYDIS_MNEMONIC_XSETBV, ZYDIS_MNEMONIC_XRSTOR, ZYDIS_MNEMONIC_WRFSBASE,
-        ZYDIS_MNEMONIC_RDGSBASE, ZYDIS_MNEMONIC_SYSCALL, ZYDIS_MNEMONIC_CPUID, ZYDIS_MNEMONIC_FNSTENV,
-        ZYDIS_MNEMONIC_FXSAVE}) {
+       {ZYDIS_MNEMONIC_SMSW,   ZYDIS_MNEMONIC_SLDT,     ZYDIS_MNEMONIC_STR,      ZYDIS_MNEMONIC_SGDT,
+        ZYDIS_MNEMONIC_SIDT,   ZYDIS_MNEMONIC_LAR,      ZYDIS_MNEMONIC_LSL,      ZYDIS_MNEMONIC_VERR,
+        ZYDIS_MNEMONIC_VERW,   ZYDIS_MNEMONIC_PUSHFQ,   ZYDIS_MNEMONIC_POPFQ,    ZYDIS_MNEMONIC_RDTSC,
+        ZYDIS_MNEMONIC_RDTSCP, ZYDIS_MNEMONIC_RDPMC,    ZYDIS_MNEMONIC_XGETBV,   ZYDIS_MNEMONIC_XSETBV,
+        ZYDIS_MNEMONIC_XRSTOR, ZYDIS_MNEMONIC_WRFSBASE, ZYDIS_MNEMONIC_RDGSBASE, ZYDIS_MNEMONIC_SYSCALL,
+        ZYDIS_MNEMONIC_CPUID,  ZYDIS_MNEMONIC_FNSTENV,  ZYDIS_MNEMONIC_FXSAVE}) {
     EXPECT_NE(row(mnemonic).treatment, Treatment::Native) << ZydisMnemonicGetString(mnemonic);
   }
 }
@@ -205,17 +203,13 @@ TEST(Table, EveryRowIsFoundUnderItsMnemonic) {
 
 // The decoder reads extensions that are off as what they were before.
 
-TEST(Decoder, Endbr64IsANop) {
-  EXPECT_EQ(decode({0xf3, 0x0f, 0x1e, 0xfa}).instruction.mnemonic, ZYDIS_MNEMONIC_NOP);
-}
+TEST(Decoder, Endbr64IsANop) { EXPECT_EQ(decode({0xf3, 0x0f, 0x1e, 0xfa}).instruction.mnemonic, ZYDIS_MNEMONIC_NOP); }
 TEST(Decoder, RdsspIsANop) {
   const Decoded rdssp = decode({0xf3, 0x48, 0x0f, 0x1e, 0xc8});
   ASSERT_TRUE(rdssp.valid);
   EXPECT_EQ(rdssp.classified().treatment, Treatment::Emit);
 }
-TEST(Decoder, BndmovIsANop) {
-  EXPECT_EQ(decode({0x66, 0x0f, 0x1a, 0x03}).instruction.mnemonic, ZYDIS_MNEMONIC_NOP);
-}
+TEST(Decoder, BndmovIsANop) { EXPECT_EQ(decode({0x66, 0x0f, 0x1a, 0x03}).instruction.mnemonic, ZYDIS_MNEMONIC_NOP); }
 TEST(Decoder, IncsspIsUndefined) {
   const Decoded incssp = decode({0xf3, 0x48, 0x0f, 0xae, 0xe8});
   EXPECT_TRUE(!incssp.valid || incssp.classified().treatment == Treatment::Undefined);
@@ -231,8 +225,7 @@ TEST(FeatureGate, RefusesVexVnni) {
 }
 TEST(FeatureGate, FollowsTheHostForAvx512) {
   const Decoded vaddps = decode({0x62, 0xf1, 0x74, 0x48, 0x58, 0xc2});
-  EXPECT_EQ(feature_offered(policy(), vaddps.instruction),
-            policy().has(7, 0, CpuidPolicy::Register::Ebx, 16));
+  EXPECT_EQ(feature_offered(policy(), vaddps.instruction), policy().has(7, 0, CpuidPolicy::Register::Ebx, 16));
 }
 
 }  // namespace

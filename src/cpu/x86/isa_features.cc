@@ -40,10 +40,13 @@ bool FeatureGate::offered(const ZydisDecodedInstruction& instruction) const {
   if (set >= isa_set_.size() || !isa_set_[set]) return false;
   switch (instruction.mnemonic) {
     // VEX.128 VPCLMULQDQ is filed under AVX.
-    case ZYDIS_MNEMONIC_VPCLMULQDQ: return pclmulqdq_;
+    case ZYDIS_MNEMONIC_VPCLMULQDQ:
+      return pclmulqdq_;
     case ZYDIS_MNEMONIC_LAHF:
-    case ZYDIS_MNEMONIC_SAHF: return lahf_lm_ || instruction.machine_mode != ZYDIS_MACHINE_MODE_LONG_64;
-    default: return true;
+    case ZYDIS_MNEMONIC_SAHF:
+      return lahf_lm_ || instruction.machine_mode != ZYDIS_MACHINE_MODE_LONG_64;
+    default:
+      return true;
   }
 }
 

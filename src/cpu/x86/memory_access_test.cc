@@ -106,16 +106,16 @@ class Runner {
     append({0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57});  // push rbx, rbp, r12-r15
     append({0x49, 0x89, 0xff, 0x49, 0x89, 0x27});                          // mov r15, rdi; mov [r15], rsp
     for (int reg = 0; reg < 8; ++reg) {                                    // vpternlogd zmm, zmm, zmm, -1
-      append({0x62, 0xf3, 0x7d & ~(reg << 3) , 0x48, 0x25, 0xc0 | reg << 3 | reg, 0xff});
+      append({0x62, 0xf3, 0x7d & ~(reg << 3), 0x48, 0x25, 0xc0 | reg << 3 | reg, 0xff});
     }
-    append({0xc4, 0xe1, 0xf4, 0x46, 0xc9});                                // kxnorq k1, k1, k1
-    append({0x49, 0x8b, 0x5f, 0x08});                                      // mov rbx, [r15+8]
+    append({0xc4, 0xe1, 0xf4, 0x46, 0xc9});                                            // kxnorq k1, k1, k1
+    append({0x49, 0x8b, 0x5f, 0x08});                                                  // mov rbx, [r15+8]
     append({0x31, 0xc0, 0x31, 0xc9, 0x31, 0xd2, 0x31, 0xed, 0x31, 0xf6, 0x31, 0xff});  // xor eax.. edi
     std::memcpy(next_, item.bytes.data(), item.instruction.length);
     next_ += item.instruction.length;
     stub_exit = next_;
-    append({0x49, 0x8b, 0x27, 0xfc, 0xdb, 0xe3, 0xc5, 0xf8, 0x77});        // mov rsp, [r15]; cld; fninit; vzeroupper
-    append({0x68, 0x80, 0x1f, 0, 0, 0x0f, 0xae, 0x14, 0x24, 0x58});        // push 0x1f80; ldmxcsr [rsp]; pop rax
+    append({0x49, 0x8b, 0x27, 0xfc, 0xdb, 0xe3, 0xc5, 0xf8, 0x77});  // mov rsp, [r15]; cld; fninit; vzeroupper
+    append({0x68, 0x80, 0x1f, 0, 0, 0x0f, 0xae, 0x14, 0x24, 0x58});  // push 0x1f80; ldmxcsr [rsp]; pop rax
     append({0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3});
   }
 
@@ -124,7 +124,7 @@ class Runner {
   std::uint8_t* next_ = nullptr;
   std::vector<std::uint8_t> alternate_stack_;
   stack_t old_stack_{};
-  struct sigaction old_actions_[std::size(signals)] {};
+  struct sigaction old_actions_[std::size(signals)]{};
 };
 
 std::string describe(const SweepItem& item) {
@@ -160,8 +160,10 @@ class MemoryAccess : public testing::Test {
       switch (row.form) {
         case AddressForm::ModRm:
         case AddressForm::ElementMask:
-        case AddressForm::Compress: break;
-        default: return;
+        case AddressForm::Compress:
+          break;
+        default:
+          return;
       }
       ++visited;
       visit(item, row, item.operands[static_cast<std::size_t>(memory)].size / 8u);
