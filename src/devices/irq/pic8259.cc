@@ -217,7 +217,8 @@ void Pic8259::write_ocw3(std::uint8_t value) {
 }
 
 void Pic8259::reset() {
-  edge_latch_ = isr_ = imr_ = vector_base_ = icw3_ = 0;
+  edge_latch_ = isr_ = vector_base_ = icw3_ = 0;
+  imr_ = 0xff;
   lowest_ = 7;
   expect_ = Expect::Nothing;
   icw4_needed_ = single_ = level_mode_ = auto_eoi_ = rotate_on_auto_eoi_ = false;

@@ -2,7 +2,8 @@
 //
 // State: IRR, ISR, IMR, the ICW and OCW settings, line levels, ELCR; both chips.
 // Missing: buffered mode and the 8080/85 CALL sequence (ICW4 bit 0 clear is taken as 8086 mode).
-// Differs from the spec: the cascade is always on the master's input 2, whatever ICW3 says.
+// Differs from the spec: the cascade is always on the master's input 2, whatever ICW3 says;
+//   all inputs are masked after power-up, where the chip's state is undefined.
 // Spec: Intel 8259A data sheet 231468-003; ELCR: 82371AB (PIIX4) data sheet 4.2.3.
 #pragma once
 
@@ -59,7 +60,7 @@ class Pic8259 final : public machine::ByteDevice {
   std::uint8_t lines_ = 0;        ///< input levels
   std::uint8_t edge_latch_ = 0;   ///< rising edges not yet acknowledged; the edge half of IRR
   std::uint8_t isr_ = 0;
-  std::uint8_t imr_ = 0;
+  std::uint8_t imr_ = 0xff;
   std::uint8_t elcr_ = 0;         ///< inputs that are level-triggered
   std::uint8_t vector_base_ = 0;  ///< ICW2 bits 7-3
   std::uint8_t icw3_ = 0;

@@ -1,0 +1,140 @@
+// GuestMemory: slots, copies across slots, announcing writes to code pages.
+#include "machine/guest_memory.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstring>
+
+namespace veneer::machine {
+namespace {
+
+class GuestMemoryTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto low_result = memory.add("low", GuestPhys{0}, 4 * page_size, SlotKind::Ram);
+    auto rom_result = memory.add("rom", GuestPhys{4 * page_size}, page_size, SlotKind::Rom);
+    ASSERT_TRUE(low_result.ok() && rom_result.ok());
+    low = low_result.value();
+    rom = rom_result.value();
+  }
+  void listen() {
+    memory.set_code_write_listener([this](MemorySlot& slot, std::uint64_t offset, std::uint64_t size) {
+      ++announcements;
+      last_slot = slot.index;
+      last_offset = offset;
+      last_size = size;
+    });
+  }
+  GuestMemory memory;
+  MemorySlot* low = nullptr;
+  MemorySlot* rom = nullptr;
+  int announcements = 0;
+  std::uint32_t last_slot = 0;
+  std::uint64_t last_offset = 0, last_size = 0;
+};
+
+TEST_F(GuestMemoryTest, NewMemoryIsZero) {
+  std::uint64_t value = 1;
+  ASSERT_TRUE(memory.read_value(GuestPhys{page_size}, value));
+  EXPECT_EQ(value, 0u);
+}
+
+TEST_F(GuestMemoryTest, WrittenValueReadsBack) {
+  ASSERT_TRUE(memory.write_value(GuestPhys{0x123}, std::uint32_t{0xdeadbeef}));
+  std::uint32_t value = 0;
+  ASSERT_TRUE(memory.read_value(GuestPhys{0x123}, value));
+  EXPECT_EQ(value, 0xdeadbeefu);
+}
+
+TEST_F(GuestMemoryTest, CopyCrossesSlots) {
+  rom->host[0] = std::byte{0x5a};
+  ASSERT_TRUE(memory.write_value(GuestPhys{4 * page_size - 1}, std::uint8_t{0xa5}));
+  std::uint16_t value = 0;
+  ASSERT_TRUE(memory.read_value(GuestPhys{4 * page_size - 1}, value));
+  EXPECT_EQ(value, 0x5aa5u);
+}
+
+TEST_F(GuestMemoryTest, ReadPastTheEndFails) {
+  std::uint16_t value = 0;
+  EXPECT_FALSE(memory.read_value(GuestPhys{5 * page_size - 1}, value));
+}
+
+TEST_F(GuestMemoryTest, WritePastTheEndWritesNothing) {
+  GuestMemory small;
+  ASSERT_TRUE(small.add("small", GuestPhys{0}, page_size, SlotKind::Ram).ok());
+  EXPECT_FALSE(small.write_value(GuestPhys{page_size - 1}, std::uint16_t{0xffff}));
+  EXPECT_EQ(small.at(GuestPhys{page_size - 1}, 1)[0], std::byte{0});
+}
+
+TEST_F(GuestMemoryTest, AddressThatWrapsFails) {
+  std::uint16_t value = 0;
+  EXPECT_FALSE(memory.read_value(GuestPhys{~std::uint64_t{0}}, value));
+}
+
+TEST_F(GuestMemoryTest, DmaToRomGoesNowhere) {
+  EXPECT_TRUE(memory.write_value(GuestPhys{4 * page_size}, std::uint8_t{1}));
+  EXPECT_EQ(rom->host[0], std::byte{0});
+}
+
+TEST_F(GuestMemoryTest, PointerStaysInsideOneSlot) { EXPECT_EQ(memory.at(GuestPhys{4 * page_size - 1}, 2), nullptr); }
+
+TEST_F(GuestMemoryTest, OverlapIsRefused) {
+  EXPECT_FALSE(memory.add("again", GuestPhys{page_size}, page_size, SlotKind::Ram).ok());
+}
+
+TEST_F(GuestMemoryTest, PartialPagesAreRefused) {
+  EXPECT_FALSE(memory.add("odd", GuestPhys{16 * page_size}, 100, SlotKind::Ram).ok());
+}
+
+TEST_F(GuestMemoryTest, RamBytesLeaveOutRom) { EXPECT_EQ(memory.ram_bytes(), 4 * page_size); }
+
+TEST_F(GuestMemoryTest, WriteToAPlainPageIsNotAnnounced) {
+  listen();
+  ASSERT_TRUE(memory.write_value(GuestPhys{0}, std::uint8_t{1}));
+  EXPECT_EQ(announcements, 0);
+}
+
+TEST_F(GuestMemoryTest, WriteToACodePageIsAnnounced) {
+  listen();
+  low->code_pages[1] = 1;
+  ASSERT_TRUE(memory.write_value(GuestPhys{page_size + 8}, std::uint64_t{1}));
+  EXPECT_EQ(announcements, 1);
+  EXPECT_EQ(last_slot, low->index);
+  EXPECT_EQ(last_offset, page_size + 8);
+  EXPECT_EQ(last_size, 8u);
+}
+
+TEST_F(GuestMemoryTest, WriteThatOnlyEndsInACodePageIsAnnounced) {
+  listen();
+  low->code_pages[1] = 1;
+  ASSERT_TRUE(memory.write_value(GuestPhys{page_size - 1}, std::uint16_t{1}));
+  EXPECT_EQ(announcements, 1);
+}
+
+TEST_F(GuestMemoryTest, WrittenAnnouncesWhatWentThroughAPointer) {
+  listen();
+  low->code_pages[2] = 1;
+  memory.at(GuestPhys{2 * page_size}, 1)[0] = std::byte{1};
+  memory.written(GuestPhys{2 * page_size}, 1);
+  EXPECT_EQ(announcements, 1);
+}
+
+TEST_F(GuestMemoryTest, DataIsThereBeforeItIsAnnounced) {
+  std::byte seen{0};
+  memory.set_code_write_listener(
+      [&](MemorySlot& slot, std::uint64_t offset, std::uint64_t) { seen = slot.host[offset]; });
+  low->code_pages[0] = 1;
+  ASSERT_TRUE(memory.write_value(GuestPhys{5}, std::uint8_t{0x77}));
+  EXPECT_EQ(seen, std::byte{0x77});
+}
+
+TEST_F(GuestMemoryTest, EmptyWriteIsNotAnnounced) {
+  listen();
+  low->code_pages[0] = 1;
+  EXPECT_TRUE(memory.write(GuestPhys{0}, {}));
+  EXPECT_EQ(announcements, 0);
+}
+
+}  // namespace
+}  // namespace veneer::machine
