@@ -161,7 +161,10 @@ void on_crash(int signal_number, siginfo_t* info, void*) {
     if (signal_number != SIGABRT) write_all(STDERR_FILENO, line.view());
     dump_once();
   }
-  // The handler is one-shot (SA_RESETHAND): returning repeats a fault, and raise() repeats the rest.
+  // An engine's handler may have passed this on and still be installed: the default has to be put back by name.
+  struct sigaction usual {};
+  usual.sa_handler = SIG_DFL;
+  sigaction(signal_number, &usual, nullptr);
   raise(signal_number);
 }
 
@@ -193,7 +196,7 @@ void install_crash_handler(void (*before)()) {
   }
   struct sigaction action {};
   action.sa_sigaction = on_crash;
-  action.sa_flags = SA_SIGINFO | SA_ONSTACK | static_cast<int>(SA_RESETHAND);
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
   sigemptyset(&action.sa_mask);
   for (int signal_number : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT}) sigaction(signal_number, &action, nullptr);
 }

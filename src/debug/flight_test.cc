@@ -1,6 +1,9 @@
 // The flight recorder, its text and the hang detector.
 #include <gtest/gtest.h>
 
+#include <csignal>
+
+#include "base/assert.h"
 #include "base/flight_recorder.h"
 #include "debug/flight_dump.h"
 #include "debug/hang_watchdog.h"
@@ -27,6 +30,31 @@ TEST(FlightRecorder, KeepsTheNewestWhenTheRingIsFull) {
 }
 TEST(FlightRecorder, NothingRecordedNothingShown) { EXPECT_EQ(describe_flight_recorder(12, 8), ""); }
 TEST(FlightRecorder, CpuOutOfRange) { EXPECT_EQ(describe_flight_recorder(100000, 8), ""); }
+
+void crash_with_handler_of_an_engine() {
+  static struct sigaction previous;
+  install_crash_handler(nullptr);
+  struct sigaction action {};
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  action.sa_sigaction = [](int number, siginfo_t* info, void* context) {
+    previous.sa_sigaction(number, info, context);
+  };
+  sigaction(SIGSEGV, &action, &previous);
+  flight::record(flight::ring(13), Event::HostFault, 0x77);
+  raise(SIGSEGV);
+}
+TEST(FlightRecorderDeathTest, CrashPassedOnByAnEngineDumpsAndEnds) {
+  EXPECT_EXIT(crash_with_handler_of_an_engine(), testing::KilledBySignal(SIGSEGV), "fatal signal 11(.|\n)*vcpu13");
+}
+TEST(FlightRecorderDeathTest, FailedAssertionDumps) {
+  EXPECT_EXIT(
+      {
+        install_crash_handler(nullptr);
+        flight::record(flight::ring(13), Event::Note, 0x78);
+        VENEER_ASSERT(1 == 2);
+      },
+      testing::KilledBySignal(SIGABRT), "1 == 2 does not hold(.|\n)*vcpu13");
+}
 
 // The detector looks at the rings from number 0 on.
 TEST(HangDetector, ReportsAStandstillOnce) {
