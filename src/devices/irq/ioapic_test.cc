@@ -1,0 +1,190 @@
+// The I/O APIC with real local APICs behind it: edges, levels, remote IRR, EOI, destinations.
+#include "devices/irq/ioapic.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "base/manual_timers.h"
+#include "devices/irq/lapic.h"
+
+namespace veneer::devices {
+namespace {
+
+constexpr std::uint32_t MASKED = 1u << 16;
+constexpr std::uint32_t LEVEL = 1u << 15;
+constexpr std::uint32_t REMOTE_IRR = 1u << 14;
+constexpr std::uint32_t LOGICAL = 1u << 11;
+constexpr std::uint32_t LOWEST = 1u << 8;
+constexpr std::uint64_t EOI = 0xb0;
+
+class IoApicTest : public ::testing::Test {
+ protected:
+  IoApicTest() {
+    for (LocalApic* apic : {&cpu0, &cpu1}) apic->write(0xf0, 4, 0x1ff);
+  }
+  std::uint32_t get(std::uint8_t index) {
+    io_apic.write(0x00, 4, index);
+    return static_cast<std::uint32_t>(io_apic.read(0x10, 4));
+  }
+  void put(std::uint8_t index, std::uint32_t value) {
+    io_apic.write(0x00, 4, index);
+    io_apic.write(0x10, 4, value);
+  }
+  void route(unsigned pin, std::uint32_t low, std::uint8_t destination) {
+    put(static_cast<std::uint8_t>(0x11 + 2 * pin), std::uint32_t{destination} << 24);
+    put(static_cast<std::uint8_t>(0x10 + 2 * pin), low);
+  }
+
+  machine::BoardLock lock;
+  ApicBus bus{lock};
+  ManualTimers timers;
+  LocalApic cpu0{0, bus, timers, nullptr, {}};
+  LocalApic cpu1{1, bus, timers, nullptr, {}};
+  IoApic io_apic{bus};
+};
+
+TEST_F(IoApicTest, VersionTellsTwentyFourPins) { EXPECT_EQ(get(1), 0x00170020u); }
+
+TEST_F(IoApicTest, EntriesComeUpMasked) { EXPECT_EQ(get(0x10), MASKED); }
+
+TEST_F(IoApicTest, IdIsFourBits) {
+  put(0, 0xff000000);
+  EXPECT_EQ(get(0), 0x0f000000u);
+}
+
+TEST_F(IoApicTest, EdgeDelivers) {
+  route(4, 0x34, 0);
+  io_apic.input(4).set(true);
+  EXPECT_EQ(cpu0.acknowledge(), 0x34);
+}
+
+TEST_F(IoApicTest, PhysicalDestinationSelectsOneProcessor) {
+  route(4, 0x34, 1);
+  io_apic.input(4).set(true);
+  EXPECT_FALSE(cpu0.interrupt_pending());
+  EXPECT_TRUE(cpu1.interrupt_pending());
+}
+
+TEST_F(IoApicTest, HeldEdgeDeliversOnce) {
+  route(4, 0x34, 0);
+  io_apic.input(4).set(true);
+  cpu0.acknowledge();
+  cpu0.write(EOI, 4, 0);
+  io_apic.input(4).set(true);
+  EXPECT_FALSE(cpu0.interrupt_pending());
+}
+
+TEST_F(IoApicTest, EdgeOnMaskedPinIsLost) {
+  route(4, 0x34 | MASKED, 0);
+  io_apic.input(4).set(true);
+  route(4, 0x34, 0);
+  EXPECT_FALSE(cpu0.interrupt_pending());
+}
+
+TEST_F(IoApicTest, LevelOnMaskedPinArrivesWhenUnmasked) {
+  route(4, 0x34 | LEVEL | MASKED, 0);
+  io_apic.input(4).set(true);
+  route(4, 0x34 | LEVEL, 0);
+  EXPECT_TRUE(cpu0.interrupt_pending());
+}
+
+TEST_F(IoApicTest, LevelSetsRemoteIrr) {
+  route(4, 0x34 | LEVEL, 0);
+  io_apic.input(4).set(true);
+  EXPECT_TRUE(get(0x18) & REMOTE_IRR);
+}
+
+TEST_F(IoApicTest, EoiClearsRemoteIrr) {
+  route(4, 0x34 | LEVEL, 0);
+  io_apic.input(4).set(true);
+  cpu0.acknowledge();
+  io_apic.input(4).set(false);
+  cpu0.write(EOI, 4, 0);
+  EXPECT_FALSE(get(0x18) & REMOTE_IRR);
+}
+
+TEST_F(IoApicTest, HeldLevelFiresAgainAfterEoi) {
+  route(4, 0x34 | LEVEL, 0);
+  io_apic.input(4).set(true);
+  cpu0.acknowledge();
+  EXPECT_FALSE(cpu0.interrupt_pending());
+  cpu0.write(EOI, 4, 0);
+  EXPECT_EQ(cpu0.acknowledge(), 0x34);
+}
+
+TEST_F(IoApicTest, EoiRegisterClearsRemoteIrr) {
+  route(4, 0x34 | LEVEL, 0);
+  io_apic.input(4).set(true);
+  io_apic.input(4).set(false);
+  io_apic.write(0x40, 4, 0x34);
+  EXPECT_FALSE(get(0x18) & REMOTE_IRR);
+}
+
+TEST_F(IoApicTest, SuppressedBroadcastLeavesRemoteIrr) {
+  cpu0.write(0xf0, 4, 0x11ff);
+  route(4, 0x34 | LEVEL, 0);
+  io_apic.input(4).set(true);
+  cpu0.acknowledge();
+  io_apic.input(4).set(false);
+  cpu0.write(EOI, 4, 0);
+  EXPECT_TRUE(get(0x18) & REMOTE_IRR);
+}
+
+TEST_F(IoApicTest, ChangingToEdgeClearsRemoteIrr) {
+  route(4, 0x34 | LEVEL, 0);
+  io_apic.input(4).set(true);
+  route(4, 0x34 | MASKED, 0);
+  EXPECT_FALSE(get(0x18) & REMOTE_IRR);
+}
+
+TEST_F(IoApicTest, RemoteIrrIsReadOnly) {
+  route(4, 0x34 | LEVEL | REMOTE_IRR, 0);
+  EXPECT_FALSE(get(0x18) & REMOTE_IRR);
+}
+
+TEST_F(IoApicTest, LevelThatNobodyAcceptsSetsNoRemoteIrr) {
+  route(4, 0x34 | LEVEL, 7);
+  io_apic.input(4).set(true);
+  EXPECT_FALSE(get(0x18) & REMOTE_IRR);
+}
+
+TEST_F(IoApicTest, LogicalDestinationReachesAll) {
+  cpu0.write(0xd0, 4, 0x01000000);
+  cpu1.write(0xd0, 4, 0x02000000);
+  route(4, 0x34 | LOGICAL, 0x03);
+  io_apic.input(4).set(true);
+  EXPECT_TRUE(cpu0.interrupt_pending());
+  EXPECT_TRUE(cpu1.interrupt_pending());
+}
+
+TEST_F(IoApicTest, LowestPriorityGoesToTheLessBusyProcessor) {
+  cpu0.write(0xd0, 4, 0x01000000);
+  cpu1.write(0xd0, 4, 0x02000000);
+  cpu0.write(0x80, 4, 0x20);
+  route(4, 0x34 | LOGICAL | LOWEST, 0x03);
+  io_apic.input(4).set(true);
+  EXPECT_FALSE(cpu0.interrupt_pending());
+  EXPECT_TRUE(cpu1.interrupt_pending());
+}
+
+TEST_F(IoApicTest, LowestPriorityAlternatesBetweenEquals) {
+  cpu0.write(0xd0, 4, 0x01000000);
+  cpu1.write(0xd0, 4, 0x02000000);
+  route(4, 0x34 | LOGICAL | LOWEST, 0x03);
+  io_apic.input(4).pulse();
+  io_apic.input(4).pulse();
+  EXPECT_TRUE(cpu0.interrupt_pending());
+  EXPECT_TRUE(cpu1.interrupt_pending());
+}
+
+TEST_F(IoApicTest, NmiEntryRaisesNmi) {
+  route(4, 0x400, 0);
+  io_apic.input(4).set(true);
+  EXPECT_TRUE(cpu0.nmi_pending());
+}
+
+TEST_F(IoApicTest, RegistersThatAreNotThereReadAsOnes) { EXPECT_EQ(get(0x50), 0xffffffffu); }
+
+}  // namespace
+}  // namespace veneer::devices
