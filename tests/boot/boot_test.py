@@ -4,18 +4,15 @@ tests/boot/CMakeLists.txt runs each method as one ctest. By hand: VENEER=... VEN
 boot_test.Console in this folder.
 """
 import os
-import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import termios
 import time
 import unittest
 
-import guest as guest_module
-from guest import Guest, GUEST_DIR, SCALE, VENEER, veneer_command
+from guest import GUEST_DIR, PROMPT, SCALE, VENEER, Guest, veneer_command
 
 
 class Console(unittest.TestCase):
@@ -83,7 +80,7 @@ class Console(unittest.TestCase):
             for line in lines:
                 guest.type(line + "\n")
             guest.type("\x04")
-            guest.expect(guest_module.PROMPT)
+            guest.expect(PROMPT)
             _, output = guest.run("cat /tmp/pasted")
             self.assertEqual(output.split("\n"), lines)
 
@@ -97,7 +94,7 @@ class Terminal(unittest.TestCase):
             guest.type("sleep 1000\n")
             time.sleep(1 * SCALE)
             guest.type("\x03")
-            guest.expect(guest_module.PROMPT)
+            guest.expect(PROMPT)
             self.assertEqual(guest.run("echo alive"), (0, "alive"))
 
     def test_job_control(self):
@@ -106,7 +103,7 @@ class Terminal(unittest.TestCase):
             guest.type("sleep 1000\n")
             time.sleep(1 * SCALE)
             guest.type("\x1a")
-            guest.expect(guest_module.PROMPT)
+            guest.expect(PROMPT)
             self.assertIn("Stopped", guest.run("jobs")[1])
 
     def test_settings_are_restored(self):

@@ -82,6 +82,12 @@ class Guest:
             self.process.wait()
         self._closing = True
         self._reader.join(5)
+        for stream in (self.process.stdin, self.process.stdout, self._stderr_file):
+            if stream:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass
 
     # Reading
 
