@@ -67,7 +67,7 @@ bench: build guest
 	bench/run.sh $(BUILD) $(REPS)
 
 bench-table:
-	bench/bench.py table --work $(abspath $(BUILD))/bench-work --out $(abspath $(BUILD))/bench-out
+	bench/bench.py table --build $(BUILD) --work $(abspath $(BUILD))/bench-work --out $(abspath $(BUILD))/bench-out
 
 fuzz-cpu: configure
 	@$(NINJA) --quiet fuzz_cpu
