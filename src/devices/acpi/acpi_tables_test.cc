@@ -1,0 +1,124 @@
+// Structure of the generated tables: signatures, lengths, checksums, pointers.
+#include "devices/acpi/acpi_tables.h"
+
+#include <gmock/gmock.h>
+
+#include <cstring>
+#include <map>
+#include <string>
+
+namespace veneer::devices {
+namespace {
+
+constexpr GuestPhys base{0xe0000};
+
+unsigned sum(std::span<const std::byte> bytes) {
+  unsigned total = 0;
+  for (const std::byte byte : bytes) total += static_cast<unsigned>(byte);
+  return total & 0xff;
+}
+
+class AcpiTablesTest : public testing::Test {
+ protected:
+  AcpiTablesTest() {
+    // A DSDT is a header and AML; here just the header.
+    dsdt.assign(36, 0);
+    std::memcpy(dsdt.data(), "DSDT", 4);
+    dsdt[4] = 36;
+    dsdt[9] = static_cast<std::uint8_t>(0u - sum(std::as_bytes(std::span(dsdt))));
+    platform.dsdt = dsdt;
+    platform.cpus = 3;
+    platform.local_apic_base = 0xfee00000;
+    platform.io_apic_base = 0xfec00000;
+    platform.pm_port = 0x600;
+    platform.reset_port = 0xcf9;
+    platform.overrides = {{0, 2, false}, {9, 9, true}};
+    platform.pci_routes = {{1, 0, 17}};
+    platform.pci_memory32 = {{0xc0000000, 0x1000}};
+  }
+  template <typename T>
+  T at(std::uint64_t address) {
+    T value{};
+    std::memcpy(&value, bytes.data() + (address - base.value), sizeof value);
+    return value;
+  }
+  std::span<const std::byte> table_at(std::uint64_t address) {
+    return std::span(bytes).subspan(address - base.value, at<std::uint32_t>(address + 4));
+  }
+  std::map<std::string, std::uint64_t> tables() {
+    bytes = build_acpi_tables(platform, base);
+    std::map<std::string, std::uint64_t> found;
+    const auto xsdt = at<std::uint64_t>(base.value + 24);
+    for (std::uint64_t entry = xsdt + 36; entry < xsdt + at<std::uint32_t>(xsdt + 4); entry += 8) {
+      const auto address = at<std::uint64_t>(entry);
+      found[std::string(reinterpret_cast<const char*>(bytes.data() + (address - base.value)), 4)] = address;
+    }
+    found["XSDT"] = xsdt;
+    found["DSDT"] = at<std::uint64_t>(found["FACP"] + 140);
+    return found;
+  }
+
+  std::vector<std::uint8_t> dsdt;
+  AcpiPlatform platform;
+  std::vector<std::byte> bytes;
+};
+
+TEST_F(AcpiTablesTest, TheRsdpComesFirstWithBothChecksums) {
+  tables();
+  EXPECT_EQ(std::memcmp(bytes.data(), "RSD PTR ", 8), 0);
+  EXPECT_EQ(sum(std::span(bytes).first(20)), 0u);
+  EXPECT_EQ(sum(std::span(bytes).first(36)), 0u);
+}
+
+TEST_F(AcpiTablesTest, EveryTableSumsToZero) {
+  for (const auto& [name, address] : tables()) EXPECT_EQ(sum(table_at(address)), 0u) << name;
+}
+
+TEST_F(AcpiTablesTest, ListsFadtMadtAndSsdt) {
+  using testing::Key;
+  EXPECT_THAT(tables(), testing::IsSupersetOf({Key("FACP"), Key("APIC"), Key("SSDT")}));
+}
+
+TEST_F(AcpiTablesTest, TheFacsIsAligned) {
+  const auto facs = at<std::uint32_t>(tables()["FACP"] + 36);
+  EXPECT_EQ(facs % 64, 0u);
+  EXPECT_EQ(std::memcmp(bytes.data() + (facs - base.value), "FACS", 4), 0);
+}
+
+TEST_F(AcpiTablesTest, AReducedMachineSaysSo) {
+  platform.hardware_reduced = true;
+  EXPECT_NE(at<std::uint32_t>(tables()["FACP"] + 112) & (1u << 20), 0u);
+}
+
+TEST_F(AcpiTablesTest, AReducedMachineHasNoTimerNorRtc) {
+  platform.hardware_reduced = true;
+  const auto fadt = tables()["FACP"];
+  EXPECT_EQ(at<std::uint32_t>(fadt + 76), 0u);
+  EXPECT_NE(at<std::uint16_t>(fadt + 109) & (1u << 5), 0u);
+}
+
+TEST_F(AcpiTablesTest, TheMadtHasOneEntryPerProcessor) {
+  const auto madt = tables()["APIC"];
+  unsigned processors = 0;
+  for (std::uint64_t at_entry = madt + 44; at_entry < madt + at<std::uint32_t>(madt + 4);
+       at_entry += at<std::uint8_t>(at_entry + 1))
+    processors += at<std::uint8_t>(at_entry) == 0;
+  EXPECT_EQ(processors, 3u);
+}
+
+TEST_F(AcpiTablesTest, TheSystemControlInterruptIsLevelTriggered) {
+  const auto madt = tables()["APIC"];
+  std::uint16_t flags = 0;
+  for (std::uint64_t at_entry = madt + 44; at_entry < madt + at<std::uint32_t>(madt + 4);
+       at_entry += at<std::uint8_t>(at_entry + 1))
+    if (at<std::uint8_t>(at_entry) == 2 && at<std::uint8_t>(at_entry + 3) == 9) flags = at<std::uint16_t>(at_entry + 8);
+  EXPECT_EQ(flags, 0xdu);
+}
+
+TEST_F(AcpiTablesTest, TwoHundredFiftyFiveProcessorsFit) {
+  platform.cpus = 255;
+  for (const auto& [name, address] : tables()) EXPECT_EQ(sum(table_at(address)), 0u) << name;
+}
+
+}  // namespace
+}  // namespace veneer::devices

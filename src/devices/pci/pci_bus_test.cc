@@ -1,0 +1,260 @@
+// Configuration mechanism #1, BARs and INTx of a function on a bus.
+#include "devices/pci/pci_bus.h"
+
+#include <gmock/gmock.h>
+
+#include "devices/pci/host_bridge.h"
+
+namespace veneer::devices {
+namespace {
+
+struct TestLine final : machine::IrqLine {
+  void set(bool value) override { level = value; }
+  bool level = false;
+};
+
+/// Answers with its tag.
+struct TaggedDevice final : machine::Device {
+  explicit TaggedDevice(std::uint64_t value) : tag(value) {}
+  std::uint64_t read(std::uint64_t, unsigned) override { return tag; }
+  void write(std::uint64_t offset, unsigned, std::uint64_t) override { last_write = offset; }
+  void save(machine::SnapshotWriter&) const override {}
+  void restore(machine::SnapshotReader&) override {}
+  void reset() override {}
+  std::uint64_t tag;
+  std::uint64_t last_write = 0;
+};
+
+class TestFunction final : public PciFunction {
+ public:
+  explicit TestFunction(std::string name = "test")
+      : PciFunction(std::move(name), {0x1234, 0x5678, 7, 0x020000, 1, 2, 1}) {
+    add_bar(0, BarKind::Memory32, 0x1000, memory);
+    add_bar(2, BarKind::Memory64, 0x10000, memory64, true);
+    add_bar(4, BarKind::Io, 0x20, io);
+    add_msix(2, 5);
+  }
+  using PciFunction::set_intx;
+  using PciFunction::signal_msix;
+  TaggedDevice memory{0x11}, memory64{0x22}, io{0x33};
+};
+
+class PciBusTest : public testing::Test {
+ protected:
+  PciBusTest() {
+    bus.plug(0, bridge);
+    bus.plug(5, function);
+    bus.reset();
+  }
+  void select(unsigned slot, unsigned offset) { bus.write(0, 4, 0x80000000u | (slot << 11) | (offset & 0xfc)); }
+  std::uint32_t read(unsigned offset, unsigned size = 4) {
+    select(5, offset);
+    return static_cast<std::uint32_t>(bus.read(4 + (offset & 3), size));
+  }
+  void write(unsigned offset, std::uint32_t value, unsigned size = 4) {
+    select(5, offset);
+    bus.write(4 + (offset & 3), size, value);
+  }
+
+  machine::BoardLock lock;
+  machine::Bus memory{"memory", lock};
+  machine::Bus ports{"port", lock};
+  ApicBus apics{lock};
+  std::array<TestLine, 4> lines;
+  PciBus bus{{memory, ports, apics, {&lines[0], &lines[1], &lines[2], &lines[3]}}};
+  HostBridge bridge;
+  TestFunction function;
+};
+
+TEST_F(PciBusTest, IdentifiesTheFunction) { EXPECT_EQ(read(0), 0x56781234u); }
+
+TEST_F(PciBusTest, IdentifiesTheHostBridge) {
+  select(0, 0);
+  EXPECT_EQ(bus.read(4, 4), 0x12378086u);
+}
+
+TEST_F(PciBusTest, EmptySlotsReadAllOnes) {
+  select(6, 0);
+  EXPECT_EQ(bus.read(4, 4), 0xffffffffu);
+}
+
+TEST_F(PciBusTest, OtherFunctionsReadAllOnes) {
+  bus.write(0, 4, 0x80000000u | (5 << 11) | (1 << 8));
+  EXPECT_EQ(bus.read(4, 4), 0xffffffffu);
+}
+
+TEST_F(PciBusTest, WithoutTheEnableBitReadsAllOnes) {
+  bus.write(0, 4, 5 << 11);
+  EXPECT_EQ(bus.read(4, 2), 0xffffu);
+}
+
+TEST_F(PciBusTest, AddressRegisterReadsBackWithoutReservedBits) {
+  bus.write(0, 4, 0xffffffff);
+  EXPECT_EQ(bus.read(0, 4), 0x80fffffcu);
+}
+
+TEST_F(PciBusTest, ByteAccessesReachTheirBytes) { EXPECT_EQ(read(3, 1), 0x56u); }
+
+TEST_F(PciBusTest, AByteAtCf9GoesToTheResetRegister) {
+  TaggedDevice reset_register(0x44);
+  bus.set_reset_register(reset_register);
+  EXPECT_EQ(bus.read(1, 1), 0x44u);
+}
+
+TEST_F(PciBusTest, SizesAMemoryBar) {
+  write(0x10, 0xffffffff);
+  EXPECT_EQ(read(0x10), 0xfffff000u);
+}
+
+TEST_F(PciBusTest, SizesA64BitBar) {
+  write(0x18, 0xffffffff);
+  write(0x1c, 0xffffffff);
+  EXPECT_EQ(read(0x18), 0xffff000cu);
+  EXPECT_EQ(read(0x1c), 0xffffffffu);
+}
+
+TEST_F(PciBusTest, SizesAnIoBar) {
+  write(0x20, 0xffffffff);
+  EXPECT_EQ(read(0x20), 0xffe1u);
+}
+
+TEST_F(PciBusTest, ABarThatIsNotThereReadsZero) {
+  write(0x14, 0xffffffff);
+  EXPECT_EQ(read(0x14), 0u);
+}
+
+TEST_F(PciBusTest, AnEnabledBarAnswers) {
+  write(0x10, 0xd0000000);
+  write(0x04, 2, 2);
+  EXPECT_EQ(memory.read(0xd0000000, 4), 0x11u);
+}
+
+TEST_F(PciBusTest, ADisabledBarIsSilent) {
+  write(0x10, 0xd0000000);
+  EXPECT_EQ(memory.read(0xd0000000, 4), 0xffffffffu);
+}
+
+TEST_F(PciBusTest, MovingABarMovesTheDevice) {
+  write(0x04, 2, 2);
+  write(0x10, 0xd0000000);
+  write(0x10, 0xd0100000);
+  EXPECT_EQ(memory.read(0xd0000000, 4), 0xffffffffu);
+  EXPECT_EQ(memory.read(0xd0100000, 4), 0x11u);
+}
+
+TEST_F(PciBusTest, A64BitBarLiesAboveFourGigabytes) {
+  write(0x18, 0);
+  write(0x1c, 2);
+  write(0x04, 2, 2);
+  EXPECT_EQ(memory.read(0x2'0000'0000, 4), 0x22u);
+}
+
+TEST_F(PciBusTest, AnIoBarAnswersOnPorts) {
+  write(0x20, 0xc000);
+  write(0x04, 1, 2);
+  EXPECT_EQ(ports.read(0xc000, 1), 0x33u);
+}
+
+TEST_F(PciBusTest, ABarOnTopOfAnotherDeviceIsNotDecoded) {
+  TaggedDevice other(0x55);
+  ASSERT_TRUE(memory.map(0xd0000000, 0x1000, other, "other").ok());
+  write(0x10, 0xd0000000);
+  write(0x04, 2, 2);
+  EXPECT_EQ(memory.read(0xd0000000, 4), 0x55u);
+  EXPECT_FALSE(function.bar_mapped(0));
+}
+
+TEST_F(PciBusTest, ABarThatMovesAwayFromAConflictAnswersAgain) {
+  TaggedDevice other(0x55);
+  ASSERT_TRUE(memory.map(0xd0000000, 0x1000, other, "other").ok());
+  write(0x10, 0xd0000000);
+  write(0x04, 2, 2);
+  write(0x10, 0xd0001000);
+  EXPECT_EQ(memory.read(0xd0001000, 4), 0x11u);
+}
+
+TEST_F(PciBusTest, ABarAtTheEndOfTheAddressSpaceIsHarmless) {
+  write(0x04, 2, 2);
+  write(0x18, 0xffffffff);
+  write(0x1c, 0xffffffff);
+  EXPECT_FALSE(function.bar_mapped(2));
+}
+
+TEST_F(PciBusTest, IdentityIsReadOnly) {
+  write(0, 0);
+  EXPECT_EQ(read(0), 0x56781234u);
+}
+
+TEST_F(PciBusTest, AssignsEveryBar) {
+  bus.assign_resources({0xc0000000, 0x10000000, 0x100000000, 0x40000000, 0xc000, 0x1000});
+  EXPECT_EQ(memory.read(0xc0000000, 4), 0x11u);
+  EXPECT_EQ(memory.read(0x100000000, 4), 0x22u);
+  EXPECT_EQ(ports.read(0xc000, 1), 0x33u);
+}
+
+TEST_F(PciBusTest, AFullWindowLeavesABarUnassigned) {
+  bus.assign_resources({0xc0000000, 0x800, 0, 0, 0xc000, 0x1000});
+  EXPECT_FALSE(function.bar_mapped(0));
+}
+
+TEST_F(PciBusTest, IntxReachesTheLineOfItsSlot) {
+  function.set_intx(true);
+  EXPECT_TRUE(lines[1].level);
+  EXPECT_EQ(read(0x06, 2) & 8u, 8u);
+}
+
+TEST_F(PciBusTest, InterruptDisableKeepsThePinLow) {
+  function.set_intx(true);
+  write(0x04, 0x400, 2);
+  EXPECT_FALSE(lines[1].level);
+  EXPECT_EQ(read(0x06, 2) & 8u, 8u);
+}
+
+TEST_F(PciBusTest, ASharedLineStaysHighWhileOneHoldsIt) {
+  TestFunction second("second");
+  bus.plug(9, second);
+  function.set_intx(true);
+  second.set_intx(true);
+  function.set_intx(false);
+  EXPECT_TRUE(lines[1].level);
+  second.set_intx(false);
+  EXPECT_FALSE(lines[1].level);
+}
+
+TEST_F(PciBusTest, MsixIsTheFirstCapability) {
+  EXPECT_EQ(read(0x34, 1), 0x40u);
+  EXPECT_EQ(read(0x40, 1), 0x11u);
+  EXPECT_EQ(read(0x42, 2), 1u);  // two vectors
+}
+
+TEST_F(PciBusTest, EnablingMsixSilencesIntx) {
+  function.set_intx(true);
+  write(0x42, 0x8000, 2);
+  EXPECT_FALSE(lines[1].level);
+}
+
+TEST_F(PciBusTest, ResetUnmaps) {
+  write(0x10, 0xd0000000);
+  write(0x04, 2, 2);
+  bus.reset();
+  EXPECT_EQ(memory.read(0xd0000000, 4), 0xffffffffu);
+  EXPECT_EQ(read(0x10), 0u);
+}
+
+TEST_F(PciBusTest, SaveDisturbRestoreSaveIsEqual) {
+  write(0x10, 0xd0000000);
+  write(0x04, 7, 2);
+  machine::SnapshotWriter before;
+  bus.save(before);
+  bus.reset();
+  machine::SnapshotReader reader(before.data());
+  bus.restore(reader);
+  machine::SnapshotWriter after;
+  bus.save(after);
+  EXPECT_TRUE(reader.ok());
+  EXPECT_EQ(before.data(), after.data());
+  EXPECT_EQ(memory.read(0xd0000000, 4), 0x11u);
+}
+
+}  // namespace
+}  // namespace veneer::devices
