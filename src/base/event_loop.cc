@@ -33,10 +33,9 @@ std::uint64_t read_clock(clockid_t id) {
 std::uint64_t PausableClock::now_ns() const {
   for (;;) {
     const std::uint32_t before = sequence_.load(std::memory_order_acquire);
-    const bool stands = paused_.load(std::memory_order_relaxed);
-    const std::uint64_t behind = behind_ns_.load(std::memory_order_relaxed);
+    const bool stands = paused_.load(std::memory_order_acquire);
+    const std::uint64_t behind = behind_ns_.load(std::memory_order_acquire);
     const std::uint64_t now = stands ? behind : read_clock(CLOCK_MONOTONIC) - behind;
-    std::atomic_thread_fence(std::memory_order_acquire);
     if (!(before & 1) && sequence_.load(std::memory_order_relaxed) == before) return now;
   }
 }
@@ -88,8 +87,8 @@ class EventLoop::LoopTimer final : public Timer {
 
   void fire() { callback_(); }
 
-  std::uint64_t deadline_ns = 0;         // guarded by loop_.mutex_
-  std::size_t heap_index = not_armed;    // guarded by loop_.mutex_
+  std::uint64_t deadline_ns = 0;       // guarded by loop_.mutex_
+  std::size_t heap_index = not_armed;  // guarded by loop_.mutex_
 
  private:
   EventLoop& loop_;

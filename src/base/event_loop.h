@@ -94,10 +94,10 @@ class EventLoop final : public TimerService {
   std::atomic<bool> stopping_{false};
 
   std::mutex mutex_;
-  std::vector<LoopTimer*> heap_;                               // guarded by mutex_; earliest deadline first
-  std::uint64_t programmed_ns_ = ~std::uint64_t{0};            // guarded by mutex_; what timer_fd_ is set to
-  std::unordered_map<int, std::shared_ptr<Watch>> watches_;    // guarded by mutex_
-  std::vector<std::function<void()>> posted_;                  // guarded by mutex_
+  std::vector<LoopTimer*> heap_;                             // guarded by mutex_; earliest deadline first
+  std::uint64_t programmed_ns_ = ~std::uint64_t{0};          // guarded by mutex_; what timer_fd_ is set to
+  std::unordered_map<int, std::shared_ptr<Watch>> watches_;  // guarded by mutex_
+  std::vector<std::function<void()>> posted_;                // guarded by mutex_
 };
 
 }  // namespace veneer

@@ -84,8 +84,8 @@ TEST_F(EventLoopTest, ManyTimersFireInOrder) {
   loop.start();
   ASSERT_TRUE(done.wait());
   loop.stop();
-  EXPECT_TRUE(std::is_sorted(order.begin(), order.end(),
-                             [](unsigned a, unsigned b) { return a * 37 % 64 < b * 37 % 64; }));
+  EXPECT_TRUE(
+      std::is_sorted(order.begin(), order.end(), [](unsigned a, unsigned b) { return a * 37 % 64 < b * 37 % 64; }));
 }
 
 TEST_F(EventLoopTest, CancelledTimerDoesNotFire) {

@@ -94,7 +94,21 @@ void log_guest(LogLimiter& limiter, fmt::format_string<Args...> format, Args&&..
 }
 
 /// What --trace can show. The names are the enumerators in lower case.
-enum class Trace : std::uint8_t { Irq, Timer, Port, Mmio, Pci, Virtio, Serial, Disk, Net, Exec, Translate, Boot, count };
+enum class Trace : std::uint8_t {
+  Irq,
+  Timer,
+  Port,
+  Mmio,
+  Pci,
+  Virtio,
+  Serial,
+  Disk,
+  Net,
+  Exec,
+  Translate,
+  Boot,
+  count
+};
 
 /// Switches on a comma-separated list of categories ("irq,timer"), or "all". Fails on an unknown name, listing all.
 Result<void> set_trace(std::string_view list);
@@ -115,8 +129,8 @@ void trace_line(Trace category, fmt::format_string<Args...> format, Args&&... ar
 }  // namespace veneer
 
 /// VENEER_TRACE(Irq, "vector {:#x}", vector): costs one load and a branch while the category is off.
-#define VENEER_TRACE(category, ...)                                             \
-  do {                                                                          \
-    if (::veneer::trace_enabled(::veneer::Trace::category)) [[unlikely]]        \
-      ::veneer::trace_line(::veneer::Trace::category, __VA_ARGS__);             \
+#define VENEER_TRACE(category, ...)                                      \
+  do {                                                                   \
+    if (::veneer::trace_enabled(::veneer::Trace::category)) [[unlikely]] \
+      ::veneer::trace_line(::veneer::Trace::category, __VA_ARGS__);      \
   } while (0)

@@ -321,16 +321,16 @@ Case pic_part(const char* name, PicPart part) {
   return {name, [part] { return std::make_unique<PicBench>(part); }};
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, DeviceContract,
-    ::testing::Values(of<UartBench>("uart16550"), of<PitBench>("pit8254"), of<Port61Bench>("port61"),
-                      of<RtcBench>("rtc_cmos"), of<KeyboardBench>("i8042"), of<ResetPortBench>("reset_port"),
-                      Case{"debug_exit", [] { return std::make_unique<DebugExitBench>(); }, false},
-                      of<PostCodeBench>("post_code"), pic_part("pic_master", PicPart::Master),
-                      pic_part("pic_slave", PicPart::Slave), pic_part("elcr", PicPart::Elcr),
-                      of<IoApicBench>("ioapic"), of<LocalApicBench>("lapic"),
-                      of<TscDeadlineBench>("lapic_tsc_deadline")),
-    [](const ::testing::TestParamInfo<Case>& item) { return item.param.name; });
+INSTANTIATE_TEST_SUITE_P(All, DeviceContract,
+                         ::testing::Values(of<UartBench>("uart16550"), of<PitBench>("pit8254"),
+                                           of<Port61Bench>("port61"), of<RtcBench>("rtc_cmos"),
+                                           of<KeyboardBench>("i8042"), of<ResetPortBench>("reset_port"),
+                                           Case{"debug_exit", [] { return std::make_unique<DebugExitBench>(); }, false},
+                                           of<PostCodeBench>("post_code"), pic_part("pic_master", PicPart::Master),
+                                           pic_part("pic_slave", PicPart::Slave), pic_part("elcr", PicPart::Elcr),
+                                           of<IoApicBench>("ioapic"), of<LocalApicBench>("lapic"),
+                                           of<TscDeadlineBench>("lapic_tsc_deadline")),
+                         [](const ::testing::TestParamInfo<Case>& item) { return item.param.name; });
 
 }  // namespace
 }  // namespace veneer::devices

@@ -9,6 +9,10 @@
 #include <cerrno>
 #include <cstring>
 
+#ifdef __SANITIZE_THREAD__
+#pragma GCC diagnostic ignored "-Wtsan"  // written() has a fence; the sanitizer only does not see its effect
+#endif
+
 namespace veneer::machine {
 
 GuestMemory::~GuestMemory() {
@@ -21,7 +25,8 @@ Result<MemorySlot*> GuestMemory::add(std::string name, GuestPhys base, std::uint
     return Error::from_errno(fmt::format("guest memory \"{}\" of {} bytes: {}", name, size_bytes, what), errno);
   };
   if (size_bytes == 0 || (base.page_offset() | (size_bytes & page_offset_mask)) || base.value + size_bytes < base.value)
-    return Error(fmt::format("guest memory \"{}\": {:#x} bytes at {:#x} are not whole pages", name, size_bytes, base.value));
+    return Error(
+        fmt::format("guest memory \"{}\": {:#x} bytes at {:#x} are not whole pages", name, size_bytes, base.value));
   for (const auto& slot : slots_) {
     if (base.value < slot->base.value + slot->size_bytes && slot->base.value < base.value + size_bytes)
       return Error(fmt::format("guest memory \"{}\" overlaps \"{}\"", name, slot->name));

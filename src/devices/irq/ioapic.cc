@@ -26,7 +26,8 @@ constexpr std::uint64_t logical_destination = bit(11);
 constexpr std::uint64_t remote_irr = bit(14);
 constexpr std::uint64_t level_triggered = bit(15);
 constexpr std::uint64_t masked = bit(16);
-constexpr std::uint64_t writable = Destination::mask | bit(16) | bit(15) | bit(13) | bit(11) | Mode::mask | Vector::mask;
+constexpr std::uint64_t writable =
+    Destination::mask | bit(16) | bit(15) | bit(13) | bit(11) | Mode::mask | Vector::mask;
 
 }  // namespace
 
@@ -92,9 +93,12 @@ void IoApic::end_of_interrupt(std::uint8_t vector) {
 std::uint32_t IoApic::read_register() const {
   switch (index_) {
     case IOAPICID:
-    case IOAPICARB: return std::uint32_t{id_} << 24;
-    case IOAPICVER: return 0x20 | ((pin_count - 1) << 16);
-    default: break;
+    case IOAPICARB:
+      return std::uint32_t{id_} << 24;
+    case IOAPICVER:
+      return 0x20 | ((pin_count - 1) << 16);
+    default:
+      break;
   }
   if (index_ < IOREDTBL || index_ >= IOREDTBL + 2 * pin_count) return 0xffffffff;
   const std::uint64_t entry = redirection_[(index_ - IOREDTBL) / 2u];

@@ -22,11 +22,9 @@ DeliveryMode lvt_mode(std::uint32_t entry) { return static_cast<DeliveryMode>(Bi
 }  // namespace
 
 LocalApic::LocalApic(unsigned id, ApicBus& bus, TimerService& timers, ExtIntSource* ext_int, LapicConfig config)
-    : id_(id),
-      bus_(bus),
-      ext_int_(ext_int),
-      physical_bits_(config.physical_bits),
-      timer_(timers, config, [this] { deliver_lvt(LvtTimer); }) {
+    : id_(id), bus_(bus), ext_int_(ext_int), physical_bits_(config.physical_bits), timer_(timers, config, [this] {
+        deliver_lvt(LvtTimer);
+      }) {
   lint_[0].apic = this;
   lint_[1].apic = this;
   lint_[1].entry = LvtLint1;
@@ -155,10 +153,17 @@ void LocalApic::deliver_lvt(Lvt entry) {
       accept(static_cast<std::uint8_t>(value), level ? TriggerMode::Level : TriggerMode::Edge);
       return;
     }
-    case DeliveryMode::Nmi: signal(SignalNmi); return;
-    case DeliveryMode::Init: deliver({.delivery_mode = DeliveryMode::Init}); return;
-    case DeliveryMode::ExtInt: update(); return;
-    default: return;
+    case DeliveryMode::Nmi:
+      signal(SignalNmi);
+      return;
+    case DeliveryMode::Init:
+      deliver({.delivery_mode = DeliveryMode::Init});
+      return;
+    case DeliveryMode::ExtInt:
+      update();
+      return;
+    default:
+      return;
   }
 }
 

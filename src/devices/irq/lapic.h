@@ -44,8 +44,8 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
   machine::IrqLine& lint0() { return lint_[0]; }
   machine::IrqLine& lint1() { return lint_[1]; }
 
-  /// What firmware leaves behind for a directly booted kernel on the bootstrap processor: enabled, LINT0 ExtINT, LINT1 NMI
-  /// (Intel MultiProcessor Specification 1.4, 3.6.2.2 virtual wire mode).
+  /// What firmware leaves behind for a directly booted kernel on the bootstrap processor: enabled, LINT0 ExtINT, LINT1
+  /// NMI (Intel MultiProcessor Specification 1.4, 3.6.2.2 virtual wire mode).
   void set_virtual_wire();
 
   // What the vCPU's thread asks, in this order. Lock-free.
@@ -176,8 +176,8 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
   std::uint64_t apic_base_ = 0;
   VectorSet irr_, isr_, tmr_;
   std::uint32_t ldr_ = 0, dfr_ = 0xffffffff, svr_ = 0xff;
-  std::uint32_t esr_ = 0;         ///< as software reads it
-  std::uint32_t esr_pending_ = 0; ///< errors since the last write to ESR
+  std::uint32_t esr_ = 0;          ///< as software reads it
+  std::uint32_t esr_pending_ = 0;  ///< errors since the last write to ESR
   std::uint64_t icr_ = 0;
   std::array<std::uint32_t, lvt_count> lvt_{};
   std::uint8_t startup_vector_ = 0;

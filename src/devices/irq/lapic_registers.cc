@@ -34,9 +34,7 @@ enum class Shorthand : std::uint8_t { None, Self, AllIncludingSelf, AllExcluding
 
 }  // namespace
 
-std::uint32_t LocalApic::logical_id() const {
-  return x2apic() ? ((id_ >> 4) << 16) | (1u << (id_ & 15)) : ldr_;
-}
+std::uint32_t LocalApic::logical_id() const { return x2apic() ? ((id_ >> 4) << 16) | (1u << (id_ & 15)) : ldr_; }
 
 std::uint32_t LocalApic::read_register(Reg reg) {
   const auto number = static_cast<unsigned>(reg);
@@ -47,29 +45,53 @@ std::uint32_t LocalApic::read_register(Reg reg) {
     return set.word(number & 7);
   }
   switch (reg) {
-    case Reg::ID: return x2apic() ? id_ : id_ << 24;
-    case Reg::VERSION: return version;
-    case Reg::TPR: return tpr_.load(std::memory_order_relaxed);
-    case Reg::APR: return processor_priority();
-    case Reg::PPR: return processor_priority();
-    case Reg::EOI: return 0;
-    case Reg::RRD: return 0;
-    case Reg::LDR: return logical_id();
-    case Reg::DFR: return dfr_;
-    case Reg::SVR: return svr_;
-    case Reg::ESR: return esr_;
-    case Reg::ICR_LOW: return static_cast<std::uint32_t>(icr_);
-    case Reg::ICR_HIGH: return static_cast<std::uint32_t>(icr_ >> 32);
-    case Reg::LVT_TIMER: return lvt_[LvtTimer];
-    case Reg::LVT_THERMAL: return lvt_[LvtThermal];
-    case Reg::LVT_PMC: return lvt_[LvtPmc];
-    case Reg::LVT_LINT0: return lvt_[LvtLint0];
-    case Reg::LVT_LINT1: return lvt_[LvtLint1];
-    case Reg::LVT_ERROR: return lvt_[LvtError];
-    case Reg::TIMER_INITIAL: return timer_.initial_count();
-    case Reg::TIMER_CURRENT: return timer_.current_count();
-    case Reg::TIMER_DIVIDE: return timer_.divide();
-    default: record_error(esr_illegal_register); return 0;
+    case Reg::ID:
+      return x2apic() ? id_ : id_ << 24;
+    case Reg::VERSION:
+      return version;
+    case Reg::TPR:
+      return tpr_.load(std::memory_order_relaxed);
+    case Reg::APR:
+      return processor_priority();
+    case Reg::PPR:
+      return processor_priority();
+    case Reg::EOI:
+      return 0;
+    case Reg::RRD:
+      return 0;
+    case Reg::LDR:
+      return logical_id();
+    case Reg::DFR:
+      return dfr_;
+    case Reg::SVR:
+      return svr_;
+    case Reg::ESR:
+      return esr_;
+    case Reg::ICR_LOW:
+      return static_cast<std::uint32_t>(icr_);
+    case Reg::ICR_HIGH:
+      return static_cast<std::uint32_t>(icr_ >> 32);
+    case Reg::LVT_TIMER:
+      return lvt_[LvtTimer];
+    case Reg::LVT_THERMAL:
+      return lvt_[LvtThermal];
+    case Reg::LVT_PMC:
+      return lvt_[LvtPmc];
+    case Reg::LVT_LINT0:
+      return lvt_[LvtLint0];
+    case Reg::LVT_LINT1:
+      return lvt_[LvtLint1];
+    case Reg::LVT_ERROR:
+      return lvt_[LvtError];
+    case Reg::TIMER_INITIAL:
+      return timer_.initial_count();
+    case Reg::TIMER_CURRENT:
+      return timer_.current_count();
+    case Reg::TIMER_DIVIDE:
+      return timer_.divide();
+    default:
+      record_error(esr_illegal_register);
+      return 0;
   }
 }
 
@@ -79,31 +101,62 @@ void LocalApic::write_register(Reg reg, std::uint32_t value) {
       tpr_.store(static_cast<std::uint8_t>(value), std::memory_order_relaxed);
       update();
       return;
-    case Reg::EOI: end_of_interrupt(); return;
-    case Reg::LDR: ldr_ = value & 0xff000000; return;
-    case Reg::DFR: dfr_ = value | 0x0fffffff; return;
-    case Reg::SVR: write_svr(value); return;
+    case Reg::EOI:
+      end_of_interrupt();
+      return;
+    case Reg::LDR:
+      ldr_ = value & 0xff000000;
+      return;
+    case Reg::DFR:
+      dfr_ = value | 0x0fffffff;
+      return;
+    case Reg::SVR:
+      write_svr(value);
+      return;
     case Reg::ESR:
       esr_ = esr_pending_;  // SDM 3A 11.5.3: a write shows what came since the last, and starts anew
       esr_pending_ = 0;
       return;
-    case Reg::ICR_LOW: write_icr((icr_ & ~byte_mask(4)) | value); return;
-    case Reg::ICR_HIGH: icr_ = (icr_ & byte_mask(4)) | (std::uint64_t{value & 0xff000000} << 32); return;
-    case Reg::LVT_TIMER: write_lvt(LvtTimer, value); return;
-    case Reg::LVT_THERMAL: write_lvt(LvtThermal, value); return;
-    case Reg::LVT_PMC: write_lvt(LvtPmc, value); return;
-    case Reg::LVT_LINT0: write_lvt(LvtLint0, value); return;
-    case Reg::LVT_LINT1: write_lvt(LvtLint1, value); return;
-    case Reg::LVT_ERROR: write_lvt(LvtError, value); return;
-    case Reg::TIMER_INITIAL: timer_.set_initial_count(value); return;
-    case Reg::TIMER_DIVIDE: timer_.set_divide(value); return;
+    case Reg::ICR_LOW:
+      write_icr((icr_ & ~byte_mask(4)) | value);
+      return;
+    case Reg::ICR_HIGH:
+      icr_ = (icr_ & byte_mask(4)) | (std::uint64_t{value & 0xff000000} << 32);
+      return;
+    case Reg::LVT_TIMER:
+      write_lvt(LvtTimer, value);
+      return;
+    case Reg::LVT_THERMAL:
+      write_lvt(LvtThermal, value);
+      return;
+    case Reg::LVT_PMC:
+      write_lvt(LvtPmc, value);
+      return;
+    case Reg::LVT_LINT0:
+      write_lvt(LvtLint0, value);
+      return;
+    case Reg::LVT_LINT1:
+      write_lvt(LvtLint1, value);
+      return;
+    case Reg::LVT_ERROR:
+      write_lvt(LvtError, value);
+      return;
+    case Reg::TIMER_INITIAL:
+      timer_.set_initial_count(value);
+      return;
+    case Reg::TIMER_DIVIDE:
+      timer_.set_divide(value);
+      return;
     case Reg::ID:
     case Reg::VERSION:
     case Reg::APR:
     case Reg::PPR:
     case Reg::RRD:
-    case Reg::TIMER_CURRENT: return;  // read-only
-    default: record_error(esr_illegal_register); return;
+    case Reg::TIMER_CURRENT:
+      return;  // read-only
+    default:
+      record_error(esr_illegal_register);
+      return;
   }
 }
 
@@ -118,7 +171,8 @@ void LocalApic::write_lvt(Lvt entry, std::uint32_t value) {
   value = (value & lvt_writable[entry]) | (lvt_[entry] & lvt_read_only);
   if (!software_enabled()) value |= lvt_masked;
   lvt_[entry] = value;
-  if (entry == LvtTimer) timer_.set_mode(static_cast<LapicTimer::Mode>(std::min<std::uint64_t>(Bits<18, 17>::get(value), 2)));
+  if (entry == LvtTimer)
+    timer_.set_mode(static_cast<LapicTimer::Mode>(std::min<std::uint64_t>(Bits<18, 17>::get(value), 2)));
   constexpr std::uint32_t lvt_level = 1u << 15;
   if (entry == LvtLint0 || entry == LvtLint1) {
     Pin& pin = lint_[entry - LvtLint0];
@@ -199,7 +253,8 @@ bool LocalApic::write_msr(std::uint32_t index, std::uint64_t value) {
 std::optional<std::uint64_t> LocalApic::read_x2apic(std::uint32_t number) {
   if (number >= 0x10 && number < 0x28) return read_register(static_cast<Reg>(number));
   switch (static_cast<Reg>(number)) {
-    case Reg::ICR_LOW: return icr_;
+    case Reg::ICR_LOW:
+      return icr_;
     case Reg::ID:
     case Reg::VERSION:
     case Reg::TPR:
@@ -217,7 +272,8 @@ std::optional<std::uint64_t> LocalApic::read_x2apic(std::uint32_t number) {
     case Reg::TIMER_CURRENT:
     case Reg::TIMER_DIVIDE:
       return read_register(static_cast<Reg>(number));
-    default: return std::nullopt;  // not there, or write-only
+    default:
+      return std::nullopt;  // not there, or write-only
   }
 }
 
@@ -230,20 +286,47 @@ bool LocalApic::write_x2apic(std::uint32_t number, std::uint64_t value) {
   }
   std::uint64_t allowed = 0;
   switch (reg) {
-    case Reg::TPR: allowed = 0xff; break;
-    case Reg::EOI: allowed = 0; break;
-    case Reg::SVR: allowed = 0x13ff; break;
-    case Reg::ESR: allowed = 0; break;
-    case Reg::LVT_TIMER: allowed = lvt_writable[LvtTimer] | lvt_read_only; break;
-    case Reg::LVT_THERMAL: allowed = lvt_writable[LvtThermal] | lvt_read_only; break;
-    case Reg::LVT_PMC: allowed = lvt_writable[LvtPmc] | lvt_read_only; break;
-    case Reg::LVT_LINT0: allowed = lvt_writable[LvtLint0] | lvt_read_only; break;
-    case Reg::LVT_LINT1: allowed = lvt_writable[LvtLint1] | lvt_read_only; break;
-    case Reg::LVT_ERROR: allowed = lvt_writable[LvtError] | lvt_read_only; break;
-    case Reg::TIMER_INITIAL: allowed = 0xffffffff; break;
-    case Reg::TIMER_DIVIDE: allowed = 0xb; break;
-    case Reg::SELF_IPI: allowed = 0xff; break;
-    default: return false;  // not there, or read-only
+    case Reg::TPR:
+      allowed = 0xff;
+      break;
+    case Reg::EOI:
+      allowed = 0;
+      break;
+    case Reg::SVR:
+      allowed = 0x13ff;
+      break;
+    case Reg::ESR:
+      allowed = 0;
+      break;
+    case Reg::LVT_TIMER:
+      allowed = lvt_writable[LvtTimer] | lvt_read_only;
+      break;
+    case Reg::LVT_THERMAL:
+      allowed = lvt_writable[LvtThermal] | lvt_read_only;
+      break;
+    case Reg::LVT_PMC:
+      allowed = lvt_writable[LvtPmc] | lvt_read_only;
+      break;
+    case Reg::LVT_LINT0:
+      allowed = lvt_writable[LvtLint0] | lvt_read_only;
+      break;
+    case Reg::LVT_LINT1:
+      allowed = lvt_writable[LvtLint1] | lvt_read_only;
+      break;
+    case Reg::LVT_ERROR:
+      allowed = lvt_writable[LvtError] | lvt_read_only;
+      break;
+    case Reg::TIMER_INITIAL:
+      allowed = 0xffffffff;
+      break;
+    case Reg::TIMER_DIVIDE:
+      allowed = 0xb;
+      break;
+    case Reg::SELF_IPI:
+      allowed = 0xff;
+      break;
+    default:
+      return false;  // not there, or read-only
   }
   if (value & ~allowed) return false;
   if (reg != Reg::SELF_IPI) {

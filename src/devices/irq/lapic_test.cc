@@ -386,9 +386,7 @@ TEST_F(LocalApicTest, DisabledToX2apicFaults) {
   EXPECT_FALSE(cpu0.write_msr(MSR_APIC_BASE, BASE | BASE_EN | BASE_X2));
 }
 
-TEST_F(LocalApicTest, ReservedApicBaseBitsFault) {
-  EXPECT_FALSE(cpu0.write_msr(MSR_APIC_BASE, BASE | BASE_EN | 1));
-}
+TEST_F(LocalApicTest, ReservedApicBaseBitsFault) { EXPECT_FALSE(cpu0.write_msr(MSR_APIC_BASE, BASE | BASE_EN | 1)); }
 
 TEST_F(LocalApicTest, AddressBeyondPhysicalWidthFaults) {
   EXPECT_FALSE(cpu0.write_msr(MSR_APIC_BASE, (std::uint64_t{1} << 50) | BASE_EN));

@@ -28,9 +28,7 @@ LapicTimer::LapicTimer(TimerService& timers, const LapicConfig& config, std::fun
       expired_(std::move(expired)),
       timer_(timers.make_timer([this] { fire(); })) {}
 
-std::uint64_t LapicTimer::guest_tsc() const {
-  return config_.guest_tsc ? config_.guest_tsc() : clock_.now_ns();
-}
+std::uint64_t LapicTimer::guest_tsc() const { return config_.guest_tsc ? config_.guest_tsc() : clock_.now_ns(); }
 
 std::uint64_t LapicTimer::count_ns(std::uint64_t count) const {
   // Figure 11-10: 0 is divide by 2, ... 6 is divide by 128, 7 is divide by 1.

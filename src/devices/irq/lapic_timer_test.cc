@@ -33,8 +33,8 @@ class LapicTimerTest : public ::testing::Test {
   ApicBus bus{lock};
   ManualTimers timers;
   // The TSC runs at 2 GHz and started 1000 ticks before the clock; the bus runs at 1 GHz.
-  LocalApic apic{0, bus, timers, nullptr,
-                 {.tsc_hz = 2'000'000'000, .guest_tsc = [this] { return 2 * timers.now_ns() + 1000; }}};
+  LocalApic apic{
+      0, bus, timers, nullptr, {.tsc_hz = 2'000'000'000, .guest_tsc = [this] { return 2 * timers.now_ns() + 1000; }}};
 };
 
 TEST_F(LapicTimerTest, OneShotFiresWhenTheCountEnds) {

@@ -167,7 +167,9 @@ void Pic8259::write_icw1(std::uint8_t value) {
 void Pic8259::write_odd_port(std::uint8_t value) {
   const Expect after_icw3 = icw4_needed_ ? Expect::Icw4 : Expect::Nothing;
   switch (expect_) {
-    case Expect::Nothing: imr_ = value; return;
+    case Expect::Nothing:
+      imr_ = value;
+      return;
     case Expect::Icw2:
       vector_base_ = value & 0xf8;
       expect_ = single_ ? after_icw3 : Expect::Icw3;
@@ -188,8 +190,12 @@ void Pic8259::write_ocw2(std::uint8_t value) {
   const unsigned level = value & 7u;
   const int serving = highest(blocking());
   switch (static_cast<Ocw2>(value >> 5)) {
-    case Ocw2::ClearRotateOnAutoEoi: rotate_on_auto_eoi_ = false; return;
-    case Ocw2::SetRotateOnAutoEoi: rotate_on_auto_eoi_ = true; return;
+    case Ocw2::ClearRotateOnAutoEoi:
+      rotate_on_auto_eoi_ = false;
+      return;
+    case Ocw2::SetRotateOnAutoEoi:
+      rotate_on_auto_eoi_ = true;
+      return;
     case Ocw2::NonSpecificEoi:
       if (serving >= 0) end_of_interrupt(static_cast<unsigned>(serving));
       return;
@@ -198,13 +204,18 @@ void Pic8259::write_ocw2(std::uint8_t value) {
       end_of_interrupt(static_cast<unsigned>(serving));
       lowest_ = static_cast<std::uint8_t>(serving);
       return;
-    case Ocw2::SpecificEoi: end_of_interrupt(level); return;
+    case Ocw2::SpecificEoi:
+      end_of_interrupt(level);
+      return;
     case Ocw2::RotateOnSpecificEoi:
       end_of_interrupt(level);
       lowest_ = static_cast<std::uint8_t>(level);
       return;
-    case Ocw2::SetPriority: lowest_ = static_cast<std::uint8_t>(level); return;
-    case Ocw2::Nothing: return;
+    case Ocw2::SetPriority:
+      lowest_ = static_cast<std::uint8_t>(level);
+      return;
+    case Ocw2::Nothing:
+      return;
   }
 }
 

@@ -57,18 +57,18 @@ class Pic8259 final : public machine::ByteDevice {
   const Role role_;
   machine::IrqLine& intr_out_;
 
-  std::uint8_t lines_ = 0;        ///< input levels
-  std::uint8_t edge_latch_ = 0;   ///< rising edges not yet acknowledged; the edge half of IRR
+  std::uint8_t lines_ = 0;       ///< input levels
+  std::uint8_t edge_latch_ = 0;  ///< rising edges not yet acknowledged; the edge half of IRR
   std::uint8_t isr_ = 0;
   std::uint8_t imr_ = 0xff;
   std::uint8_t elcr_ = 0;         ///< inputs that are level-triggered
   std::uint8_t vector_base_ = 0;  ///< ICW2 bits 7-3
   std::uint8_t icw3_ = 0;
-  std::uint8_t lowest_ = 7;       ///< the input with the lowest priority
+  std::uint8_t lowest_ = 7;  ///< the input with the lowest priority
   Expect expect_ = Expect::Nothing;
   bool icw4_needed_ = false;
-  bool single_ = false;          ///< ICW1 SNGL: no ICW3
-  bool level_mode_ = false;       ///< ICW1 LTIM: all inputs level-triggered
+  bool single_ = false;      ///< ICW1 SNGL: no ICW3
+  bool level_mode_ = false;  ///< ICW1 LTIM: all inputs level-triggered
   bool auto_eoi_ = false;
   bool rotate_on_auto_eoi_ = false;
   bool special_fully_nested_ = false;

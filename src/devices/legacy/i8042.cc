@@ -147,32 +147,55 @@ void Ps2Controller8042::write_command(std::uint8_t command) {
     return;
   }
   switch (command) {
-    case TEST_PASSWORD: controller_reply(0xf1); break;  // none is set
-    case DISABLE_AUX: ram_[0] |= CONFIG_AUX_OFF; break;
-    case ENABLE_AUX: ram_[0] = static_cast<std::uint8_t>(ram_[0] & ~CONFIG_AUX_OFF); break;
-    case TEST_AUX: controller_reply(0x02); break;  // clock line stuck high: no port
+    case TEST_PASSWORD:
+      controller_reply(0xf1);
+      break;  // none is set
+    case DISABLE_AUX:
+      ram_[0] |= CONFIG_AUX_OFF;
+      break;
+    case ENABLE_AUX:
+      ram_[0] = static_cast<std::uint8_t>(ram_[0] & ~CONFIG_AUX_OFF);
+      break;
+    case TEST_AUX:
+      controller_reply(0x02);
+      break;  // clock line stuck high: no port
     case SELF_TEST:
       self_test_done_ = true;
       controller_reply(0x55);
       break;
-    case TEST_KEYBOARD: controller_reply(0x00); break;
-    case DISABLE_KEYBOARD: ram_[0] |= CONFIG_KEYBOARD_OFF; break;
+    case TEST_KEYBOARD:
+      controller_reply(0x00);
+      break;
+    case DISABLE_KEYBOARD:
+      ram_[0] |= CONFIG_KEYBOARD_OFF;
+      break;
     case ENABLE_KEYBOARD:
       ram_[0] = static_cast<std::uint8_t>(ram_[0] & ~CONFIG_KEYBOARD_OFF);
       refill();
       break;
-    case READ_INPUT_PORT: controller_reply(0x80); break;  // keyboard lock open
+    case READ_INPUT_PORT:
+      controller_reply(0x80);
+      break;  // keyboard lock open
     case READ_OUTPUT_PORT:
       controller_reply(static_cast<std::uint8_t>(output_port_ | (output_full_ ? 0x10 : 0)));
       break;
-    case READ_TEST_INPUTS: controller_reply(0x00); break;
-    case DISABLE_A20: output_port_ = static_cast<std::uint8_t>(output_port_ & ~OUTPUT_A20); break;
-    case ENABLE_A20: output_port_ |= OUTPUT_A20; break;
+    case READ_TEST_INPUTS:
+      controller_reply(0x00);
+      break;
+    case DISABLE_A20:
+      output_port_ = static_cast<std::uint8_t>(output_port_ & ~OUTPUT_A20);
+      break;
+    case ENABLE_A20:
+      output_port_ |= OUTPUT_A20;
+      break;
     case WRITE_OUTPUT_PORT:
     case WRITE_KEYBOARD_BUFFER:
     case WRITE_AUX_BUFFER:
-    case WRITE_AUX: command_ = command; break;
-    default: break;
+    case WRITE_AUX:
+      command_ = command;
+      break;
+    default:
+      break;
   }
 }
 
@@ -187,10 +210,15 @@ void Ps2Controller8042::write_data(std::uint8_t value) {
     return;
   }
   switch (command) {
-    case WRITE_OUTPUT_PORT: write_output_port(value); break;
+    case WRITE_OUTPUT_PORT:
+      write_output_port(value);
+      break;
     case WRITE_KEYBOARD_BUFFER:
-    case WRITE_AUX_BUFFER: controller_reply(value); break;  // without an aux port both are the keyboard's
-    case WRITE_AUX: break;                                  // nobody there
+    case WRITE_AUX_BUFFER:
+      controller_reply(value);
+      break;  // without an aux port both are the keyboard's
+    case WRITE_AUX:
+      break;  // nobody there
     default:
       // Talking to the keyboard switches its interface on again.
       ram_[0] = static_cast<std::uint8_t>(ram_[0] & ~CONFIG_KEYBOARD_OFF);

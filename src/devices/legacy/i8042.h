@@ -79,14 +79,14 @@ class Ps2Controller8042 final {
   bool output_from_keyboard_ = false;
   std::array<std::uint8_t, 32> ram_{};  ///< byte 0 is the configuration ("command") byte
   std::uint8_t output_port_ = 0;
-  std::uint8_t command_ = 0;            ///< controller command that waits for its data byte
+  std::uint8_t command_ = 0;  ///< controller command that waits for its data byte
   bool last_write_was_command_ = false;
   bool self_test_done_ = false;
   // Keyboard
-  std::uint8_t keyboard_command_ = 0;   ///< keyboard command that waits for its argument
+  std::uint8_t keyboard_command_ = 0;  ///< keyboard command that waits for its argument
   std::uint8_t leds_ = 0, typematic_ = 0x2b, scan_code_set_ = 2, last_reply_ = 0;
   bool scanning_ = true;
-  bool break_prefix_ = false;           ///< translation saw F0h
+  bool break_prefix_ = false;  ///< translation saw F0h
 };
 
 }  // namespace veneer::devices

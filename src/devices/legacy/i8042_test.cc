@@ -22,9 +22,7 @@ class I8042Test : public ::testing::Test {
     data(value);
   }
   bool full() { return (status() & 1) != 0; }
-  void press(std::initializer_list<std::uint8_t> codes) {
-    controller.key(std::span(codes.begin(), codes.size()));
-  }
+  void press(std::initializer_list<std::uint8_t> codes) { controller.key(std::span(codes.begin(), codes.size())); }
 
   testing::FakeIrqLine irq;
   unsigned resets = 0;

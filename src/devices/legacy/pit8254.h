@@ -56,8 +56,8 @@ class PitCounter {
   Access access_ = Access::LowThenHigh;
   bool bcd_ = false;
   bool gate_ = true;
-  bool loaded_ = false;         ///< a count was written since the control word
-  bool triggered_ = false;      ///< modes 1 and 5: the gate rose since
+  bool loaded_ = false;     ///< a count was written since the control word
+  bool triggered_ = false;  ///< modes 1 and 5: the gate rose since
   bool read_high_next_ = false;
   bool write_high_next_ = false;
   bool count_latched_ = false;

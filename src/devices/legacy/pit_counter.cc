@@ -45,10 +45,15 @@ void PitCounter::write_control(std::uint8_t control, std::uint64_t now_ns) {
 
 void PitCounter::write_count(std::uint8_t value, std::uint64_t now_ns) {
   switch (access_) {
-    case Access::Low: load(value, now_ns); return;
-    case Access::High: load(static_cast<std::uint16_t>(value << 8), now_ns); return;
+    case Access::Low:
+      load(value, now_ns);
+      return;
+    case Access::High:
+      load(static_cast<std::uint16_t>(value << 8), now_ns);
+      return;
     case Access::LowThenHigh:
-    case Access::Latch: break;  // Latch: no control word was ever written
+    case Access::Latch:
+      break;  // Latch: no control word was ever written
   }
   if (!write_high_next_) {
     write_low_ = value;
@@ -107,10 +112,14 @@ bool PitCounter::out(std::uint64_t now_ns) const {
   const std::uint64_t elapsed = elapsed_ticks(now_ns);
   switch (mode_) {
     case 0:
-    case 1: return elapsed >= count;
-    case 2: return !gate_ || elapsed % count != count - 1;
-    case 3: return !gate_ || elapsed % count < (count + 1) / 2;
-    default: return elapsed != count;  // modes 4 and 5: low for one tick
+    case 1:
+      return elapsed >= count;
+    case 2:
+      return !gate_ || elapsed % count != count - 1;
+    case 3:
+      return !gate_ || elapsed % count < (count + 1) / 2;
+    default:
+      return elapsed != count;  // modes 4 and 5: low for one tick
   }
 }
 
@@ -152,8 +161,9 @@ void PitCounter::latch_count(std::uint64_t now_ns) {
 
 void PitCounter::latch_status(std::uint64_t now_ns) {
   if (status_latched_) return;
-  status_latch_ = static_cast<std::uint8_t>((out(now_ns) ? 0x80 : 0) | (loaded_ ? 0 : 0x40) |
-                                            (static_cast<unsigned>(access_) << 4) | (mode_ << 1) | (bcd_ ? 1 : 0));
+  status_latch_ =
+      static_cast<std::uint8_t>((out(now_ns) ? 0x80u : 0u) | (loaded_ ? 0u : 0x40u) |
+                                (static_cast<unsigned>(access_) << 4) | (unsigned{mode_} << 1) | (bcd_ ? 1u : 0u));
   status_latched_ = true;
 }
 
@@ -176,8 +186,10 @@ std::uint8_t PitCounter::read_count(std::uint64_t now_ns) {
 }
 
 void PitCounter::save(machine::SnapshotWriter& out, std::uint64_t now_ns) const {
-  for (const std::uint8_t value : {mode_, static_cast<std::uint8_t>(access_), status_latch_, write_low_}) out.put(value);
-  for (const bool flag : {bcd_, gate_, loaded_, triggered_, read_high_next_, write_high_next_, count_latched_, status_latched_})
+  for (const std::uint8_t value : {mode_, static_cast<std::uint8_t>(access_), status_latch_, write_low_})
+    out.put(value);
+  for (const bool flag :
+       {bcd_, gate_, loaded_, triggered_, read_high_next_, write_high_next_, count_latched_, status_latched_})
     out.put(static_cast<std::uint8_t>(flag));
   for (const std::uint16_t value : {count_latch_, count_register_, running_count_}) out.put(value);
   out.put(now_ns - started_ns_);
@@ -187,7 +199,8 @@ void PitCounter::save(machine::SnapshotWriter& out, std::uint64_t now_ns) const 
 void PitCounter::restore(machine::SnapshotReader& in, std::uint64_t now_ns) {
   std::uint8_t access = 0;
   for (std::uint8_t* value : {&mode_, &access, &status_latch_, &write_low_}) in.get(*value);
-  for (bool* flag : {&bcd_, &gate_, &loaded_, &triggered_, &read_high_next_, &write_high_next_, &count_latched_, &status_latched_})
+  for (bool* flag :
+       {&bcd_, &gate_, &loaded_, &triggered_, &read_high_next_, &write_high_next_, &count_latched_, &status_latched_})
     *flag = in.get<std::uint8_t>() != 0;
   for (std::uint16_t* value : {&count_latch_, &count_register_, &running_count_}) in.get(*value);
   started_ns_ = now_ns - in.get<std::uint64_t>();

@@ -66,7 +66,9 @@ void Ps2Controller8042::keyboard_byte(std::uint8_t value) {
       keyboard_command_ = value;
       keyboard_reply(ACK);
       return;
-    case ECHO_BACK: keyboard_reply(ECHO_BACK); return;
+    case ECHO_BACK:
+      keyboard_reply(ECHO_BACK);
+      return;
     case IDENTIFY:
       keyboard_reply(ACK);
       keyboard_reply(0xab);
@@ -82,7 +84,9 @@ void Ps2Controller8042::keyboard_byte(std::uint8_t value) {
       scanning_ = value == SET_DEFAULTS;
       keyboard_reply(ACK);
       return;
-    case RESEND_LAST: keyboard_reply(last_reply_); return;
+    case RESEND_LAST:
+      keyboard_reply(last_reply_);
+      return;
     case RESET_KEYBOARD:
       queue_count_ = 0;
       keyboard_defaults();
@@ -98,15 +102,20 @@ void Ps2Controller8042::keyboard_byte(std::uint8_t value) {
 void Ps2Controller8042::keyboard_argument(std::uint8_t value) {
   keyboard_reply(ACK);
   switch (keyboard_command_) {
-    case SET_LEDS: leds_ = value & 7; return;
-    case SET_TYPEMATIC: typematic_ = value & 0x7f; return;
+    case SET_LEDS:
+      leds_ = value & 7;
+      return;
+    case SET_TYPEMATIC:
+      typematic_ = value & 0x7f;
+      return;
     case SCAN_CODE_SET:
       if (value == 0)
         keyboard_reply(scan_code_set_);
       else if (value <= 3)
         scan_code_set_ = value;
       return;
-    default: return;
+    default:
+      return;
   }
 }
 

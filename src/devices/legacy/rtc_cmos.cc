@@ -108,10 +108,14 @@ void RtcCmos::write_register(std::uint8_t index, std::uint8_t value) {
       cmos_[index] = static_cast<std::uint8_t>(value & ~A_UIP);
       update();
       return;
-    case REGISTER_B: write_b(value); return;
+    case REGISTER_B:
+      write_b(value);
+      return;
     case REGISTER_C:
-    case REGISTER_D: return;
-    default: break;
+    case REGISTER_D:
+      return;
+    default:
+      break;
   }
   if (is_time(index) && !frozen()) {
     load_time_registers();

@@ -61,11 +61,11 @@ class RtcCmos final : public machine::ByteDevice {
 
   std::array<std::uint8_t, 128> cmos_{};
   std::uint8_t index_ = 0;
-  std::int64_t offset_ns_ = 0;      ///< guest time of day = host wall clock + offset
-  std::uint8_t flags_ = 0;          ///< PF, AF, UF of register C
-  std::int64_t seen_second_ = 0;    ///< update and alarm flags are collected up to this guest second
+  std::int64_t offset_ns_ = 0;    ///< guest time of day = host wall clock + offset
+  std::uint8_t flags_ = 0;        ///< PF, AF, UF of register C
+  std::int64_t seen_second_ = 0;  ///< update and alarm flags are collected up to this guest second
   std::uint64_t periodic_start_ns_ = 0;
-  std::uint64_t seen_period_ = 0;   ///< periodic flags are collected up to this period
+  std::uint64_t seen_period_ = 0;  ///< periodic flags are collected up to this period
 };
 
 }  // namespace veneer::devices

@@ -12,8 +12,23 @@ namespace {
 using testing::in8;
 using testing::out8;
 
-enum : std::uint8_t { SEC = 0, SEC_ALARM = 1, MIN = 2, MIN_ALARM = 3, HOUR = 4, HOUR_ALARM = 5, WDAY = 6, MDAY = 7,
-                      MONTH = 8, YEAR = 9, A = 10, B = 11, C = 12, D = 13, CENTURY = 0x32 };
+enum : std::uint8_t {
+  SEC = 0,
+  SEC_ALARM = 1,
+  MIN = 2,
+  MIN_ALARM = 3,
+  HOUR = 4,
+  HOUR_ALARM = 5,
+  WDAY = 6,
+  MDAY = 7,
+  MONTH = 8,
+  YEAR = 9,
+  A = 10,
+  B = 11,
+  C = 12,
+  D = 13,
+  CENTURY = 0x32
+};
 constexpr std::uint8_t SET = 0x80, PIE = 0x40, AIE = 0x20, UIE = 0x10, BINARY = 0x04, H24 = 0x02;
 constexpr std::uint64_t s = 1'000'000'000;
 constexpr std::int64_t wall_start = 1'700'000'000;  // Tuesday 2023-11-14 22:13:20 UTC

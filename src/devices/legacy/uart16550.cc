@@ -121,15 +121,24 @@ std::uint8_t Uart16550::read_msr() {
 std::uint8_t Uart16550::read_byte(unsigned offset) {
   const bool dlab = (lcr_ & DLAB) != 0;
   switch (offset) {
-    case RBR_THR_DLL: return dlab ? static_cast<std::uint8_t>(divisor_) : read_rbr();
-    case IER_DLM: return dlab ? static_cast<std::uint8_t>(divisor_ >> 8) : ier_;
-    case IIR_FCR: return read_iir();
-    case LCR: return lcr_;
-    case MCR: return mcr_;
-    case LSR: return read_lsr();
-    case MSR: return read_msr();
-    case SCR: return scr_;
-    default: return 0xff;
+    case RBR_THR_DLL:
+      return dlab ? static_cast<std::uint8_t>(divisor_) : read_rbr();
+    case IER_DLM:
+      return dlab ? static_cast<std::uint8_t>(divisor_ >> 8) : ier_;
+    case IIR_FCR:
+      return read_iir();
+    case LCR:
+      return lcr_;
+    case MCR:
+      return mcr_;
+    case LSR:
+      return read_lsr();
+    case MSR:
+      return read_msr();
+    case SCR:
+      return scr_;
+    default:
+      return 0xff;
   }
 }
 
@@ -148,11 +157,20 @@ void Uart16550::write_byte(unsigned offset, std::uint8_t value) {
       else
         write_ier(value);
       return;
-    case IIR_FCR: write_fcr(value); return;
-    case LCR: lcr_ = value; return;
-    case MCR: write_mcr(value); return;
-    case SCR: scr_ = value; return;
-    default: return;  // LSR and MSR are read-only
+    case IIR_FCR:
+      write_fcr(value);
+      return;
+    case LCR:
+      lcr_ = value;
+      return;
+    case MCR:
+      write_mcr(value);
+      return;
+    case SCR:
+      scr_ = value;
+      return;
+    default:
+      return;  // LSR and MSR are read-only
   }
 }
 

@@ -68,8 +68,8 @@ class Uart16550 final : public machine::ByteDevice {
   std::uint8_t fifo_head_ = 0, fifo_count_ = 0;
   std::uint16_t divisor_ = 0;
   std::uint8_t ier_ = 0, fcr_ = 0, lcr_ = 0, mcr_ = 0, scr_ = 0;
-  std::uint8_t lsr_errors_ = 0;       ///< OE, until LSR is read
-  std::uint8_t msr_ = 0xb0;           ///< DCD, DSR, CTS: someone is connected
+  std::uint8_t lsr_errors_ = 0;         ///< OE, until LSR is read
+  std::uint8_t msr_ = 0xb0;             ///< DCD, DSR, CTS: someone is connected
   bool transmitter_empty_irq_ = false;  ///< the THRE condition, until IIR is read or THR written
 };
 
