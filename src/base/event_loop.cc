@@ -148,14 +148,15 @@ void EventLoop::sift_down(std::size_t index) {
 void EventLoop::program_timerfd() {
   if (clock_.paused()) return;  // resume_clock() does it
   programmed_ns_ = heap_.empty() ? no_deadline : heap_.front()->deadline_ns;
+  // Nothing to wait for: a descriptor that is still armed fires once for nothing, which is cheaper than disarming it
+  // at every tick of a guest.
+  if (programmed_ns_ == no_deadline) return;
+  // Relative, because the clock of the deadlines may be behind CLOCK_MONOTONIC; 0 would disarm.
+  const std::uint64_t now = clock_.now_ns();
+  const std::uint64_t wait = programmed_ns_ > now ? programmed_ns_ - now : 1;
   itimerspec spec{};
-  if (programmed_ns_ != no_deadline) {
-    // Relative, because the clock of the deadlines may be behind CLOCK_MONOTONIC; 0 would disarm.
-    const std::uint64_t now = clock_.now_ns();
-    const std::uint64_t wait = programmed_ns_ > now ? programmed_ns_ - now : 1;
-    spec.it_value.tv_sec = static_cast<time_t>(wait / ns_per_s);
-    spec.it_value.tv_nsec = static_cast<long>(wait % ns_per_s);
-  }
+  spec.it_value.tv_sec = static_cast<time_t>(wait / ns_per_s);
+  spec.it_value.tv_nsec = static_cast<long>(wait % ns_per_s);
   timerfd_settime(timer_fd_.get(), 0, &spec, nullptr);
 }
 

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+
+#include "base/event_loop.h"
 #include "base/manual_timers.h"
 #include "devices/irq/lapic.h"
 
@@ -198,6 +201,36 @@ TEST(LapicTimer, TscJumpMovesTheDeadline) {
   timer.tsc_changed();
   timers.advance(100);
   EXPECT_EQ(fired, 1u);
+}
+
+TEST(LapicTimer, DeadlinesArriveThroughTheRealEventLoop) {
+  machine::BoardLock lock;
+  EventLoop loop(lock);
+  ApicBus bus(lock);
+  LocalApic apic(0, bus, loop, nullptr, {});
+  std::atomic<std::uint32_t> kicks{0};
+  apic.set_kick([&] {
+    kicks.fetch_add(1);
+    kicks.notify_one();
+  });
+  apic.write(SVR, 4, 0x1ff);
+  apic.write(LVT_TIMER, 4, 0x60 | TSC_DEADLINE);
+  loop.start();
+  unsigned early = 0;
+  for (int i = 0; i < 100; ++i) {
+    const std::uint64_t deadline = loop.clock().now_ns() + 100'000;
+    ASSERT_TRUE(apic.write_msr(MSR_TSC_DEADLINE, deadline));
+    while (!apic.interrupt_pending()) {
+      const std::uint32_t seen = kicks.load();
+      if (!apic.interrupt_pending()) kicks.wait(seen);
+    }
+    if (loop.clock().now_ns() < deadline) ++early;
+    EXPECT_EQ(apic.acknowledge(), 0x60);
+    std::lock_guard guard(lock);
+    apic.write(EOI, 4, 0);
+  }
+  loop.stop();
+  EXPECT_EQ(early, 0u);
 }
 
 }  // namespace
