@@ -89,18 +89,16 @@ void OutputQueue::State::run() {
     lock.unlock();
     const bool ok = write_all(chunk);
     const int error = errno;
+    if (!ok) fail(error);  // before finish() can see the failure and return
     lock.lock();
     idle = true;
-    changed.notify_all();
     if (!ok) {
       failed = true;
       lost += chunk.size() - (written - before) + bytes.size();
       bytes.clear();
-      lock.unlock();
-      fail(error);
-      lock.lock();
-      break;
     }
+    changed.notify_all();
+    if (!ok) break;
   }
 }
 
