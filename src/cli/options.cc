@@ -39,7 +39,7 @@ Exit status:
   2  the command line is wrong
   3  the guest crashed the virtual CPU (triple fault) under --no-reboot
   (value << 1) | 1  the guest wrote value to port 0xf4 under --debug-exit
-A second SIGTERM or SIGINT ends Veneer at once.)";
+A second SIGTERM or SIGINT, a second after the first or later, ends Veneer at once.)";
 
 /// Flags of the stable contract that this version does not serve, each with values that mean "as it is now anyway".
 struct LaterFlag {

@@ -17,6 +17,8 @@ namespace veneer::cli {
 namespace {
 
 constexpr unsigned dump_events = 32;
+/// timeout(1) and terminals signal a process and its group, so that one wish arrives twice.
+constexpr std::chrono::seconds same_signal{1};
 constexpr int wake_signal = SIGUSR2;  // ends the thread's wait in the destructor
 
 sigset_t watched_signals() {
@@ -68,13 +70,17 @@ void Signals::handle(int signal_number) {
       terminal::resume();
       break;
     case SIGQUIT:
-      if (!signalled_) debug::dump_flight_recorder(STDERR_FILENO, dump_events);
+      if (!first_) debug::dump_flight_recorder(STDERR_FILENO, dump_events);
       [[fallthrough]];
     case SIGINT:
     case SIGTERM:
     case SIGHUP:
-      if (std::exchange(signalled_, true)) end_now("veneer: ended by a second signal\n");
-      on_end_(signal_number);
+      if (!first_) {
+        first_ = std::chrono::steady_clock::now();
+        on_end_(signal_number);
+      } else if (std::chrono::steady_clock::now() - *first_ > same_signal) {
+        end_now("veneer: ended by a second signal\n");
+      }
       break;
     default:
       break;

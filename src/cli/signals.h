@@ -2,7 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
+#include <optional>
 #include <thread>
 
 namespace veneer::cli {
@@ -10,7 +12,8 @@ namespace veneer::cli {
 /// From construction on SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGTTIN and SIGTTOU are blocked in this
 /// thread and all that it starts later, SIGPIPE is ignored, and the thread "_signals" takes care:
 /// - SIGTSTP gives the terminal back and stops the process; SIGCONT makes the terminal raw again if it was;
-/// - SIGINT, SIGTERM, SIGHUP and SIGQUIT call the listener, and again after that end the process at once with status 1;
+/// - SIGINT, SIGTERM, SIGHUP and SIGQUIT call the listener, and again a second later end the process at once with
+/// status 1;
 /// - when the process is still there `patience` seconds after expect_end(), it is ended (a bug of ours), with a dump.
 /// Make it before other threads, and once.
 class Signals {
@@ -34,7 +37,7 @@ class Signals {
   std::function<void(int)> on_end_;
   std::atomic<bool> end_expected_{false};
   std::atomic<bool> quitting_{false};
-  bool signalled_ = false;  // used by the thread only
+  std::optional<std::chrono::steady_clock::time_point> first_;  // used by the thread only
   std::thread thread_;
 };
 
