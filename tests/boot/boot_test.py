@@ -267,7 +267,8 @@ class Refusals(unittest.TestCase):
                               stderr=subprocess.PIPE, text=True, errors="replace", timeout=30 * SCALE)
         self.assertEqual(done.returncode, status, done.stderr)
         self.assertEqual(done.stdout, "")
-        lines = [line for line in done.stderr.splitlines() if line.startswith("veneer: ") and "engine" not in line]
+        lines = [line for line in done.stderr.splitlines() if line.startswith("veneer: ")]
+        lines = [line for line in lines if not line.startswith("veneer: engine: ")]
         self.assertEqual(len(lines), 1, f"one message expected:\n{done.stderr}")
         for word in words:
             self.assertIn(word, lines[0])
