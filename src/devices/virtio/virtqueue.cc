@@ -46,13 +46,14 @@ std::optional<VirtChain> VirtQueue::break_ring(const char* why) {
   return std::nullopt;
 }
 
-/// Ring indices are shared with other processors: one aligned access each, never a copy in pieces.
+/// Ring indices are shared with other processors: one aligned access each, never a copy in pieces. Sequentially
+/// consistent, because both sides publish an index and then look at what the other wants (2.7.7.2, 2.7.10.1).
 std::optional<std::uint16_t> VirtQueue::load16(GuestPhys address) const {
   std::uint16_t value = 0;
   if (address.value % sizeof value == 0) {
     const HostPtr host = memory_.at(address, sizeof value);
     if (!host) return std::nullopt;
-    return std::atomic_ref(*reinterpret_cast<std::uint16_t*>(host)).load(std::memory_order_acquire);
+    return std::atomic_ref(*reinterpret_cast<std::uint16_t*>(host)).load(std::memory_order_seq_cst);
   }
   if (!memory_.read_value(address, value)) return std::nullopt;
   return value;
@@ -64,7 +65,7 @@ bool VirtQueue::store16(GuestPhys address, std::uint16_t value) {
     return memory_.write_value(address, value);
   const HostPtr host = memory_.at(address, sizeof value);
   if (!host) return false;
-  std::atomic_ref(*reinterpret_cast<std::uint16_t*>(host)).store(value, std::memory_order_release);
+  std::atomic_ref(*reinterpret_cast<std::uint16_t*>(host)).store(value, std::memory_order_seq_cst);
   memory_.written(address, sizeof value);
   return true;
 }
@@ -77,7 +78,6 @@ std::optional<VirtChain> VirtQueue::pop() {
   if (available && *available == next_available_ && event_index_) {
     // Ask for a notification, then look again: the driver may have added one before it saw that (2.7.10).
     if (!store16(avail_event(), next_available_)) return break_ring("avail_event is outside RAM");
-    std::atomic_thread_fence(std::memory_order_seq_cst);
     available = available_index();
   }
   if (!available) return break_ring("the driver area is outside RAM");
@@ -151,7 +151,6 @@ void VirtQueue::push(std::uint16_t head, std::uint32_t written) {
 
 bool VirtQueue::interrupt_wanted() {
   if (broken_ || !setup_.enabled || next_used_ == signalled_used_) return false;
-  std::atomic_thread_fence(std::memory_order_seq_cst);  // the used index before looking at what the driver wants
   const std::uint16_t before = signalled_used_;
   signalled_used_ = next_used_;
   if (!event_index_) return (load16(setup_.driver_area).value_or(0) & AVAIL_F_NO_INTERRUPT) == 0;
