@@ -114,8 +114,6 @@ int report(const Result<vm::MachineExit>& result, int signal_number) {
   const vm::MachineExit& exit = result.value();
   switch (exit.reason) {
     case vm::MachineExit::Reason::Crashed:
-      fmt::print(stderr, "veneer: {}\n", exit.message);
-      break;
     case vm::MachineExit::Reason::Failed:
       fmt::print(stderr, "veneer: {}\n", exit.message);
       break;
