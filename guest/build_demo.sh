@@ -76,7 +76,9 @@ echo "root::0:0:root:/root:/bin/sh" >"$root/etc/passwd"
 echo "root:x:0:" >"$root/etc/group"
 
 # Not compressed: unpacking costs a guest more time than reading four megabytes costs the host.
-(cd "$root" && find . -mindepth 1 | LC_ALL=C sort | cpio -o -H newc --quiet -R 0:0) >"$out/initrd.new"
+# One date and no inode numbers: the same inputs give the same bytes.
+find "$root" -exec touch -h -d @0 {} +
+(cd "$root" && find . -mindepth 1 | LC_ALL=C sort | cpio -o -H newc --quiet --reproducible -R 0:0) >"$out/initrd.new"
 # Debian ships the kernel readable to all, some distributions do not: a test runs as another user.
 install -m 644 "$work/kernel/boot/vmlinuz-$version" "$out/vmlinuz"
 mv "$out/initrd.new" "$out/initrd"

@@ -78,7 +78,9 @@ install -m 755 "$here/programs/init" "$root/init"
 install -m 755 "$here/programs/run-programs" "$root/usr/bin/run-programs"
 for file in "$here"/programs/*.*; do install -m 644 "$file" "$root/usr/share/programs/"; done
 
-(cd "$root" && find . -mindepth 1 | LC_ALL=C sort | cpio -o -H newc --quiet -R 0:0) >"$out/programs.cpio.new"
+# One date and no inode numbers: the same inputs give the same bytes.
+find "$root" -exec touch -h -d @0 {} +
+(cd "$root" && find . -mindepth 1 | LC_ALL=C sort | cpio -o -H newc --quiet --reproducible -R 0:0) >"$out/programs.cpio.new"
 mv "$out/programs.cpio.new" "$out/programs.cpio"
 if [ -n "${KEEP_ROOT:-}" ]; then echo "guest: the tree is $root" >&2; else rm -rf "$work"; fi
 echo "$inputs" >"$out/.programs-inputs"
