@@ -26,6 +26,10 @@ Result<void> check(const MachineConfig& config) {
   return {};
 }
 
+/// IA32_MTRR_DEF_TYPE as firmware leaves it (SDM 3A 12.11.2.1): E, and write-back where no range says otherwise.
+/// Linux uses the PAT only with MTRRs enabled.
+constexpr std::uint64_t MTRR_ENABLED_WRITE_BACK = (1u << 11) | 6;
+
 /// What the guest is told of its memory.
 boot::E820Map memory_map(std::uint64_t memory_bytes) {
   using boot::E820Type;
@@ -111,7 +115,10 @@ Result<void> Machine::power_on() {
   TRY_VOID(board_->write_acpi_tables());
   cpu::ArchState waiting;  // application processors
   cpu::reset_state(waiting);
-  waiting.tsc_offset = boot_state_.tsc_offset = tsc_.offset();
+  for (cpu::ArchState* state : {&boot_state_, &waiting}) {
+    state->tsc_offset = tsc_.offset();
+    state->mtrr_def_type = MTRR_ENABLED_WRITE_BACK;
+  }
   for (unsigned i = 0; i < threads_.size(); ++i) threads_[i]->set_reset_state(i == 0 ? boot_state_ : waiting);
   return {};
 }

@@ -7,8 +7,10 @@
 #include <chrono>
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <thread>
 
+#include "base/log.h"
 #include "boot/fake_kernel.h"
 #include "vm/layout.h"
 
@@ -355,6 +357,32 @@ TEST_F(MachineTest, SaveDisturbRestoreSaveIsEqual) {
   EXPECT_TRUE(reader.ok());
   EXPECT_NE(before.data(), disturbed.data());
   EXPECT_EQ(before.data(), after.data());
+}
+
+TEST_F(MachineTest, RandomAccessesToEveryDeviceAreHarmless) {
+  config.debug_exit = true;
+  unsigned done = 0;
+  script.actions = {[&done](cpu::Board& board) {
+    std::uint32_t seed = 7;
+    const auto random = [&seed] { return seed = seed * 1664525 + 1013904223, seed >> 8; };
+    constexpr std::uint64_t places[] = {layout::IOAPIC_BASE, layout::LAPIC_BASE, layout::PCI_WINDOW32_BASE,
+                                        layout::PCI_WINDOW32_BASE + 0x1000, layout::PCI_WINDOW32_BASE + 0x3000};
+    for (; done < 200'000; ++done) {
+      const unsigned size = 1u << (random() % 3);
+      const auto port = static_cast<std::uint16_t>(random() % (random() % 2 ? 0x1000 : 0x10000));
+      const std::uint32_t value = random() << (random() % 24);
+      const GuestPhys address{places[random() % std::size(places)] + random() % 0x1000};
+      board.write_port(port, size, value);
+      (void)board.read_port(port, size);
+      board.write_mmio(address, size, value & ((std::uint64_t{1} << (8 * size)) - 1));
+      (void)board.read_mmio(address, size);
+    }
+    return cpu::Exit{cpu::ExitReason::Halted, {}};
+  }};
+  set_log_level(LogLevel::Error);
+  run();
+  set_log_level(LogLevel::Info);
+  EXPECT_EQ(done, 200'000u);
 }
 
 TEST_F(MachineTest, RefusesNoCpus) {

@@ -53,7 +53,7 @@ TscCalibration::Sample TscCalibration::sample() {
 
 std::uint64_t TscCalibration::finish() const {
   if (const std::uint64_t stated = stated_tsc_hz()) return stated;
-  constexpr std::uint64_t minimum_ns = 20'000'000;
+  constexpr std::uint64_t minimum_ns = 10'000'000;  // readings are good to some 20 ns: a few parts per million
   const std::uint64_t passed = clock_ns(CLOCK_MONOTONIC_RAW) - start_.ns;
   if (passed < minimum_ns) {
     const timespec rest{0, static_cast<long>(minimum_ns - passed)};

@@ -14,7 +14,7 @@ std::uint64_t read_host_tsc();
 class TscCalibration {
  public:
   TscCalibration();
-  /// Ticks per second; waits until at least 20 ms have passed since the constructor.
+  /// Ticks per second; waits until at least 10 ms have passed since the constructor.
   std::uint64_t finish() const;
 
  private:

@@ -1,0 +1,80 @@
+// The tables of both machines, read back by iasl's disassembler.
+#include "vm/acpi_platform.h"
+
+#include <gmock/gmock.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "boot/fake_kernel.h"
+#include "vm/layout.h"
+
+namespace veneer::vm {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+/// The table with this signature, cut out of all tables.
+std::vector<std::byte> find_table(std::span<const std::byte> all, const char* signature) {
+  for (std::size_t at = 0; at + 36 <= all.size(); at += 16) {
+    std::uint32_t length = 0;
+    std::memcpy(&length, all.data() + at + 4, sizeof length);
+    if (std::memcmp(all.data() + at, signature, 4) == 0 && length <= all.size() - at)
+      return {all.begin() + static_cast<std::ptrdiff_t>(at), all.begin() + static_cast<std::ptrdiff_t>(at + length)};
+  }
+  return {};
+}
+
+std::string disassemble(std::span<const std::byte> table) {
+  const boot::TemporaryFile file(table);
+  const std::string command = std::string(VENEER_IASL) + " -d " + file.path() + " > /dev/null 2>&1";
+  EXPECT_EQ(std::system(command.c_str()), 0);
+  const std::string source = file.path() + ".dsl";
+  std::ifstream in(source);
+  std::ostringstream text;
+  text << in.rdbuf();
+  std::remove(source.c_str());
+  return text.str();
+}
+
+std::string table_of(MachineKind kind, const char* signature) {
+  MachineConfig config;
+  config.machine = kind;
+  config.memory_bytes = 5 * GiB;
+  const auto all = devices::build_acpi_tables(describe_platform(config), GuestPhys{layout::ACPI_TABLES_BASE});
+  return disassemble(find_table(all, signature));
+}
+
+TEST(AcpiPlatform, TheSsdtHasTheWindowBelowFourGigabytes) {
+  EXPECT_THAT(table_of(MachineKind::Pc, "SSDT"), HasSubstr("0xC0000000,         // Range Minimum"));
+}
+
+TEST(AcpiPlatform, TheSsdtHasTheWindowAboveTheRam) {
+  EXPECT_THAT(table_of(MachineKind::Pc, "SSDT"), HasSubstr("0x0000000180000000, // Range Minimum"));
+}
+
+TEST(AcpiPlatform, TheSsdtRoutesTheLastSlot) {
+  EXPECT_THAT(table_of(MachineKind::Micro, "SSDT"), HasSubstr("0x001FFFFF"));
+}
+
+TEST(AcpiPlatform, TheSsdtHasNoUnknownOpcodes) {
+  EXPECT_THAT(table_of(MachineKind::Pc, "SSDT"), Not(HasSubstr("Unknown")));
+}
+
+TEST(AcpiPlatform, APcHasAKeyboardController) { EXPECT_THAT(table_of(MachineKind::Pc, "DSDT"), HasSubstr("PNP0303")); }
+
+TEST(AcpiPlatform, AMicroHasAPowerButtonDevice) {
+  EXPECT_THAT(table_of(MachineKind::Micro, "DSDT"), HasSubstr("PNP0C0C"));
+}
+
+TEST(AcpiPlatform, ThePmBlockStandsWhereTheFloorPlanSays) {
+  EXPECT_THAT(table_of(MachineKind::Pc, "FACP"), HasSubstr("PM1A Event Block Address : 00000600"));
+}
+
+}  // namespace
+}  // namespace veneer::vm
