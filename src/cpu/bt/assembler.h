@@ -1,0 +1,210 @@
+// A small x86-64 assembler for the translator: the few instruction shapes that it invents itself.
+//
+// Guest instructions are re-encoded from their own bytes (encode.h); this writes the glue around them straight into
+// the code cache, without per-block set-up. Addresses are those of the writable mapping; all emitted references are
+// relative or through gs, so that the code runs at the executable mapping's address.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+#include "base/assert.h"
+
+namespace veneer::cpu::bt {
+
+/// Host registers in encoding order.
+enum Host : std::uint8_t { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 };
+
+/// Condition codes as in Jcc's opcode.
+enum class Cond : std::uint8_t { O, NO, B, AE, E, NE, BE, A, S, NS, P, NP, L, GE, LE, G };
+
+class Assembler {
+ public:
+  using Mark = std::uint8_t*;  ///< a position in the emitted code
+
+  void begin(std::uint8_t* start, std::uint8_t* end) {
+    at_ = start;
+    end_ = end;
+  }
+  Mark here() const { return at_; }
+  std::size_t room() const { return static_cast<std::size_t>(end_ - at_); }
+
+  void byte(unsigned b) { *at_++ = static_cast<std::uint8_t>(b); }
+  void bytes(std::span<const std::uint8_t> data) {
+    std::memcpy(at_, data.data(), data.size());
+    at_ += data.size();
+  }
+  void imm32(std::int32_t v) {
+    std::memcpy(at_, &v, 4);
+    at_ += 4;
+  }
+  void imm64(std::uint64_t v) {
+    std::memcpy(at_, &v, 8);
+    at_ += 8;
+  }
+
+  // mov r64, r64 / r32, r32
+  void mov(Host to, Host from) { rex_rr(1, from, to), byte(0x89), modrm_rr(from, to); }
+  void mov32(Host to, Host from) { rex_rr(0, from, to), byte(0x89), modrm_rr(from, to); }
+  void mov_imm32(Host to, std::uint32_t v) {  // zero-extends
+    if (to >= 8) byte(0x41);
+    byte(0xb8 + (to & 7)), imm32(static_cast<std::int32_t>(v));
+  }
+  void mov_imm(Host to, std::uint64_t v) {
+    if (v <= 0xffffffffu) return mov_imm32(to, static_cast<std::uint32_t>(v));
+    if (static_cast<std::int64_t>(v) == static_cast<std::int32_t>(v)) {
+      byte(0x48 | (to >> 3)), byte(0xc7), byte(0xc0 | (to & 7)), imm32(static_cast<std::int32_t>(v));
+      return;
+    }
+    byte(0x48 | (to >> 3)), byte(0xb8 + (to & 7)), imm64(v);
+  }
+
+  // gs:[displacement]
+  void load_gs(Host to, std::int32_t disp) { gs_op(1, 0x8b, to, disp); }
+  void load_gs32(Host to, std::int32_t disp) { gs_op(0, 0x8b, to, disp); }
+  void store_gs(std::int32_t disp, Host from) { gs_op(1, 0x89, from, disp); }
+  void store_gs16(std::int32_t disp, Host from) { byte(0x66), gs_op(0, 0x89, from, disp); }
+  void store_gs_imm32(std::int32_t disp, std::int32_t v) { gs_op(1, 0xc7, static_cast<Host>(0), disp), imm32(v); }
+  void jmp_gs(std::int32_t disp) { gs_op(0, 0xff, static_cast<Host>(4), disp); }
+  void call_gs(std::int32_t disp) { gs_op(0, 0xff, static_cast<Host>(2), disp); }
+  // gs:[index*8 + displacement]
+  void load_gs_index8(Host to, Host index, std::int32_t disp) { gs_index_op(0x8b, to, index, disp); }
+  void add_gs_index8(Host to, Host index, std::int32_t disp) { gs_index_op(0x03, to, index, disp); }
+  void jmp_gs_index8(Host index, std::int32_t disp) {
+    byte(0x65);
+    if (index >= 8) byte(0x42);
+    byte(0xff), byte(0x24), byte(0xc5 | ((index & 7) << 3)), imm32(disp);
+  }
+
+  /// lea to, [base + disp]; 32-bit form truncates.
+  void lea(Host to, Host base, std::int32_t disp, bool wide = true) {
+    rex(wide, to, 0, base), byte(0x8d), modrm_mem(to, base, disp);
+  }
+  /// lea to, [base + index*scale + disp]
+  void lea(Host to, Host base, Host index, unsigned scale_log2, std::int32_t disp, bool wide = true) {
+    VENEER_ASSERT(index != rsp);
+    rex(wide, to, index, base), byte(0x8d);
+    const unsigned sib = (scale_log2 << 6) | ((index & 7u) << 3) | (base & 7u);
+    if (disp == 0 && (base & 7) != 5) {
+      byte(((to & 7u) << 3) | 4), byte(sib);
+    } else if (disp == static_cast<std::int8_t>(disp)) {
+      byte(0x44 | ((to & 7u) << 3)), byte(sib), byte(static_cast<std::uint8_t>(disp));
+    } else {
+      byte(0x84 | ((to & 7u) << 3)), byte(sib), imm32(disp);
+    }
+  }
+  /// lea to, [index*scale + disp]
+  void lea_index(Host to, Host index, unsigned scale_log2, std::int32_t disp, bool wide = true) {
+    VENEER_ASSERT(index != rsp);
+    rex(wide, to, index, 0), byte(0x8d);
+    byte(((to & 7u) << 3) | 4), byte((scale_log2 << 6) | ((index & 7u) << 3) | 5), imm32(disp);
+  }
+
+  // [base + index] with an operand of 8 << n bits: mov only
+  void load(unsigned size, Host to, Host base, Host index) { mem_bi(size, size == 1 ? 0x8a : 0x8b, to, base, index); }
+  void store(unsigned size, Host base, Host index, Host from) {
+    mem_bi(size, size == 1 ? 0x88 : 0x89, from, base, index);
+  }
+  /// mov r32, [base] (the loop poll)
+  void load32(Host to, Host base) { rex(false, to, 0, base), byte(0x8b), modrm_mem(to, base, 0); }
+
+  void rorx(Host to, Host from, unsigned count) {
+    byte(0xc4), byte((to >= 8 ? 0 : 0x80u) | 0x40u | (from >= 8 ? 0 : 0x20u) | 3u), byte(0xfb), byte(0xf0);
+    byte(0xc0 | ((to & 7u) << 3) | (from & 7u)), byte(count);
+  }
+  void shrx(Host to, Host from, Host count) { shift_x(3, to, from, count); }
+  void shlx(Host to, Host from, Host count) { shift_x(1, to, from, count); }
+  void sarx(Host to, Host from, Host count) { shift_x(2, to, from, count); }
+  void movsx16(Host to, Host from) { rex_rr(1, to, from), byte(0x0f), byte(0xbf), modrm_rr(to, from); }
+  void movsxd(Host to, Host from) { rex_rr(1, to, from), byte(0x63), modrm_rr(to, from); }
+  void mov16(Host to, Host from) { byte(0x66), rex_rr(0, from, to), byte(0x89), modrm_rr(from, to); }
+  void movzx16(Host to, Host from) { rex_rr(0, to, from), byte(0x0f), byte(0xb7), modrm_rr(to, from); }
+  void add(Host to, Host from) { rex_rr(1, from, to), byte(0x01), modrm_rr(from, to); }
+  void cmp_imm32(Host r, std::int32_t v) { byte(0x48 | (r >> 3)), byte(0x81), byte(0xf8 | (r & 7)), imm32(v); }
+  enum class Alu : std::uint8_t { Add = 0, Sub = 5, Cmp = 7 };
+  void alu(Alu op, Host to, Host from, bool wide) {
+    rex(wide, from, 0, to), byte(static_cast<unsigned>(op) << 3 | 1), modrm_rr(from, to);
+  }
+  void alu_imm32(Alu op, Host to, std::int32_t v, bool wide) {
+    rex(wide, 0, 0, to), byte(0x81), byte(0xc0 | static_cast<unsigned>(op) << 3 | (to & 7u)), imm32(v);
+  }
+  void not_(Host r) { rex(true, 0, 0, r), byte(0xf7), byte(0xd0 | (r & 7u)); }
+  void test(Host x, Host y, bool wide) { rex(wide, y, 0, x), byte(0x85), modrm_rr(y, x); }
+  void lahf() { byte(0x9f); }
+  void sahf() { byte(0x9e); }
+  void seto_al() { byte(0x0f), byte(0x90), byte(0xc0); }
+  void add_al(unsigned v) { byte(0x04), byte(v); }
+
+  // Jumps whose distance is filled in later: the answer is the position of the rel32.
+  Mark jmp() { return byte(0xe9), rel32_slot(); }
+  Mark jcc(Cond c) { return byte(0x0f), byte(0x80 | static_cast<unsigned>(c)), rel32_slot(); }
+  Mark jrcxz() { return byte(0xe3), byte(0), at_ - 1; }  // rel8
+  void bind(Mark rel32) { patch(rel32, at_); }
+  static void patch(Mark rel32, Mark target) {
+    const auto distance = static_cast<std::int32_t>(target - (rel32 + 4));
+    std::memcpy(rel32, &distance, 4);
+  }
+  void bind8(Mark rel8) {
+    const auto distance = at_ - (rel8 + 1);
+    VENEER_ASSERT(distance >= -128 && distance <= 127);
+    *rel8 = static_cast<std::uint8_t>(distance);
+  }
+  void jmp_to(Mark target) { patch(jmp(), target); }
+
+  void nops(unsigned n) {
+    static constexpr std::uint8_t one[] = {0x90}, two[] = {0x66, 0x90}, three[] = {0x0f, 0x1f, 0x00};
+    for (; n >= 3; n -= 3) bytes(three);
+    if (n == 2) bytes(two);
+    if (n == 1) bytes(one);
+  }
+
+ private:
+  void shift_x(unsigned pp, Host to, Host from, Host count) {  // 64-bit SHLX, SARX, SHRX
+    byte(0xc4), byte((to >= 8 ? 0 : 0x80u) | 0x40u | (from >= 8 ? 0 : 0x20u) | 2u);
+    byte(0x80u | ((~static_cast<unsigned>(count) & 15u) << 3) | pp), byte(0xf7);
+    byte(0xc0 | ((to & 7u) << 3) | (from & 7u));
+  }
+  Mark rel32_slot() {
+    const Mark slot = at_;
+    imm32(0);
+    return slot;
+  }
+  void rex(bool w, unsigned reg, unsigned index, unsigned base) {
+    const unsigned r = (w ? 8u : 0) | (reg >= 8 ? 4u : 0) | (index >= 8 ? 2u : 0) | (base >= 8 ? 1u : 0);
+    if (r) byte(0x40 | r);
+  }
+  void rex_rr(unsigned w, Host reg, Host rm) { rex(w != 0, reg, 0, rm); }
+  void modrm_rr(Host reg, Host rm) { byte(0xc0 | ((reg & 7u) << 3) | (rm & 7u)); }
+  void modrm_mem(Host reg, Host base, std::int32_t disp) {
+    const bool sib = (base & 7) == 4;
+    const unsigned rm = (reg & 7u) << 3 | (base & 7u);
+    const bool none = disp == 0 && (base & 7) != 5;
+    const bool small = disp == static_cast<std::int8_t>(disp);
+    byte((none ? 0 : small ? 0x40u : 0x80u) | rm);
+    if (sib) byte(0x24);
+    if (none) return;
+    if (small)
+      byte(static_cast<std::uint8_t>(disp));
+    else
+      imm32(disp);
+  }
+  void gs_op(unsigned w, unsigned opcode, Host reg, std::int32_t disp) {
+    byte(0x65), rex(w != 0, reg, 0, 0), byte(opcode), byte(((reg & 7u) << 3) | 4), byte(0x25), imm32(disp);
+  }
+  void gs_index_op(unsigned opcode, Host reg, Host index, std::int32_t disp) {
+    byte(0x65), rex(true, reg, index, 0), byte(opcode), byte(((reg & 7u) << 3) | 4);
+    byte(0xc5 | ((index & 7u) << 3)), imm32(disp);
+  }
+  void mem_bi(unsigned size, unsigned opcode, Host reg, Host base, Host index) {
+    if (size == 2) byte(0x66);
+    const unsigned r = 0x40 | (size == 8 ? 8u : 0) | (reg >= 8 ? 4u : 0) | (index >= 8 ? 2u : 0) | (base >= 8 ? 1u : 0);
+    if (r != 0x40 || size == 1) byte(r);
+    byte(opcode), byte(((reg & 7u) << 3) | 4), byte(((index & 7u) << 3) | (base & 7u));
+  }
+
+  std::uint8_t* at_ = nullptr;
+  std::uint8_t* end_ = nullptr;
+};
+
+}  // namespace veneer::cpu::bt

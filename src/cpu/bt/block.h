@@ -1,0 +1,97 @@
+// Translated blocks, what is known about them, and the modes they are keyed by.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/bt/vcpu_block.h"
+
+namespace veneer::cpu::bt {
+
+/// A page that holds guest code: RAM slot and page in it (traps.md 4: not the guest-physical address).
+using CodePageId = std::uint64_t;
+constexpr CodePageId code_page_id(std::uint32_t slot, std::uint64_t page) {
+  return (static_cast<std::uint64_t>(slot) << 40) | page;
+}
+
+/// Everything besides the bytes that decides what a block does. Part of the key.
+struct Mode {
+  std::uint32_t bits = 0;
+
+  static constexpr std::uint32_t CODE64 = 1u << 0;
+  static constexpr std::uint32_t CODE32 = 1u << 1;  ///< neither: 16-bit code
+  static constexpr std::uint32_t STACK32 = 1u << 2;
+  static constexpr std::uint32_t LONG = 1u << 3;  ///< EFER.LMA
+  static constexpr std::uint32_t CPL3 = 1u << 4;
+  static constexpr std::uint32_t REGIME_SHIFT = 5;  ///< two bits
+  static constexpr std::uint32_t REGIME = 3u << REGIME_SHIFT;
+  static constexpr std::uint32_t X87_NM = 1u << 7;        ///< CR0.EM or TS: x87 gives #NM
+  static constexpr std::uint32_t WAIT_NM = 1u << 8;       ///< CR0.MP and TS
+  static constexpr std::uint32_t SSE_UD = 1u << 9;        ///< CR0.EM or not CR4.OSFXSR
+  static constexpr std::uint32_t SSE_NM = 1u << 10;       ///< CR0.TS
+  static constexpr std::uint32_t AVX = 1u << 11;          ///< CR4.OSXSAVE and XCR0 has SSE and AVX
+  static constexpr std::uint32_t AVX512 = 1u << 12;       ///< and the three AVX-512 parts
+  static constexpr std::uint32_t TSC_TRAP = 1u << 13;     ///< RDTSC needs a callout (CR4.TSD at CPL 3, or an offset)
+  static constexpr std::uint32_t SINGLE = 1u << 14;       ///< one instruction, then leave
+  static constexpr std::uint32_t ALIGN_CHECK = 1u << 15;  ///< CR0.AM, RFLAGS.AC, CPL 3
+  static constexpr std::uint32_t DS_BASE = 1u << 16;      ///< the segment's base is not 0 (16/32-bit code)
+  static constexpr std::uint32_t ES_BASE = 1u << 17;
+  static constexpr std::uint32_t SS_BASE = 1u << 18;
+  static constexpr std::uint32_t CS_BASE = 1u << 19;
+  static constexpr std::uint32_t IF_TRAP = 1u << 20;  ///< CLI and STI fault or need care (CPL > IOPL)
+  static constexpr std::uint32_t VM86 = 1u << 21;
+  static constexpr std::uint32_t REAL = 1u << 22;
+  static constexpr std::uint32_t LIMITED = 1u << 23;  ///< some data segment is not flat 4 GiB: check limits
+  static constexpr std::uint32_t FSGSBASE = 1u << 24;
+
+  bool has(std::uint32_t mask) const { return (bits & mask) != 0; }
+  Regime regime() const { return static_cast<Regime>((bits & REGIME) >> REGIME_SHIFT); }
+  bool operator==(const Mode&) const = default;
+};
+
+/// Where the guest's arithmetic flags are at some point of a block.
+enum class FlagsAt : std::uint8_t {
+  Hardware,  ///< in host RFLAGS
+  Recipe,    ///< rebuilt by repeating the instruction that made them
+  Image,     ///< in VcpuBlock::flags_image
+};
+
+/// Start of one guest instruction in a block's code: the side table for faults and kicks.
+struct SideEntry {
+  std::uint32_t host_offset;   ///< from the block's start
+  std::uint32_t cold_offset;   ///< its first memory slow path, 0 if none
+  std::uint16_t guest_offset;  ///< in the guest page
+  FlagsAt flags;               ///< where flags are if the instruction itself faults natively
+};
+
+struct Block;
+
+/// A jump that can be patched to its target's direct entry.
+struct LinkSite {
+  std::uint32_t rel32_offset = 0;     ///< from the block's start; 0 when unused
+  std::uint32_t unlinked_offset = 0;  ///< where it leads when not linked
+  std::uint16_t target = 0;           ///< guest offset in the page
+  Block* linked = nullptr;
+};
+
+/// One translated block.
+struct Block {
+  CodePageId page = 0;
+  CodePageId second_page = 0;  ///< of an instruction that straddles; else 0
+  Mode mode;
+  std::uint16_t offset = 0;  ///< guest offset in the page
+  std::uint16_t guest_bytes = 0;
+  bool straddles = false;
+  bool dead = false;
+  std::uint8_t link_count = 0;
+  std::uint16_t side_count = 0;
+  std::uint16_t instructions = 0;
+  const std::uint8_t* code = nullptr;  ///< executable address of the indirect entry
+  std::uint32_t direct_offset = 0;     ///< the direct entry (no new page address needed)
+  std::uint32_t hot_bytes = 0;
+  std::uint32_t code_bytes = 0;
+  SideEntry* side = nullptr;
+  Block* next_in_bucket = nullptr;
+  LinkSite links[2];
+};
+
+}  // namespace veneer::cpu::bt

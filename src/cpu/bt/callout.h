@@ -1,0 +1,70 @@
+// Descriptors behind the calls out of translated code.
+#pragma once
+
+#include <cstdint>
+
+namespace veneer::cpu::bt {
+
+class BtVcpu;
+
+/// A memory operand as the encoding gives it. Registers are guest numbers, 0xff for none, 0xfe for RIP.
+struct MemoryOperand {
+  static constexpr std::uint8_t none = 0xff;
+  static constexpr std::uint8_t rip = 0xfe;
+  std::uint8_t base = none;
+  std::uint8_t index = none;
+  std::uint8_t scale_log2 = 0;
+  std::uint8_t segment = 3;        ///< SegReg
+  std::uint8_t address_bytes = 8;  ///< 2, 4 or 8
+  std::int64_t displacement = 0;   ///< for RIP: from the start of the page, next instruction already added
+};
+
+/// The 8 bytes behind a call of stub_memory or stub_writeback.
+struct AccessDescriptor {
+  std::uint16_t offset;       ///< of the instruction in its page
+  std::uint16_t next_offset;  ///< of the one behind it
+  std::uint8_t size;          ///< bytes, up to 108
+  std::uint8_t flags;
+  std::uint16_t jump_bytes;  ///< from here to the bounced form
+
+  static constexpr std::uint8_t WRITE = 1;  ///< needs write permission
+  static constexpr std::uint8_t READ = 2;   ///< reads the operand before writing
+  static constexpr std::uint8_t STACK = 4;  ///< a non-canonical address is #SS, not #GP
+  static constexpr std::uint8_t STAY = 8;   ///< never leave after the write-back (CALL: rip is not next)
+  static constexpr std::uint8_t LOCKED = 16;
+};
+static_assert(sizeof(AccessDescriptor) == 8);
+
+/// What a callout wants next.
+enum class Outcome : std::uint64_t {
+  Continue = 0,  ///< the instruction is done; go on behind it in the same block
+  Leave = 1,     ///< state and rip are set; back to the run loop
+  Fault = 2,     ///< BtVcpu::fault_ is set; deliver it at this instruction
+  Next = 3,      ///< done, but back to the run loop with rip behind the instruction
+};
+
+/// What a callout knows of its instruction. In the code cache's arena; the descriptor is a pointer to it.
+struct CalloutRecord {
+  Outcome (*function)(BtVcpu&, const CalloutRecord&) = nullptr;
+  std::uint16_t offset = 0;
+  std::uint16_t next_offset = 0;
+  std::uint8_t length = 0;
+  std::uint8_t operand_bytes = 0;  ///< effective operand size
+  std::uint8_t rep = 0;            ///< 0, 0xf2, 0xf3
+  std::uint8_t reg = 0;            ///< ModRM.reg with REX.R
+  std::uint8_t rm = 0;             ///< ModRM.rm with REX.B when a register
+  std::uint8_t opcode = 0;         ///< last opcode byte
+  std::uint8_t modrm_reg = 0;      ///< ModRM.reg alone (opcode extension)
+  bool has_memory = false;
+  bool high_byte = false;  ///< register operand is AH, CH, DH or BH (rm or reg then 0-3)
+  std::uint8_t memory_bytes = 0;
+  std::uint16_t mnemonic = 0;  ///< ZydisMnemonic
+  std::uint64_t immediate = 0;
+  std::uint64_t immediate2 = 0;
+  MemoryOperand memory;
+  std::uint8_t raw[16] = {};
+};
+
+using CalloutFunction = Outcome (*)(BtVcpu&, const CalloutRecord&);
+
+}  // namespace veneer::cpu::bt

@@ -1,0 +1,98 @@
+// The C++ routines behind instructions that translated code calls out for.
+#pragma once
+
+#include <Zydis/Zydis.h>
+
+#include "cpu/bt/callout.h"
+
+namespace veneer::cpu::bt {
+
+#define VENEER_CALLOUT(name) Outcome callout_##name(BtVcpu& v, const CalloutRecord& r)
+
+// callouts_flow.cc
+VENEER_CALLOUT(undefined);
+VENEER_CALLOUT(not_available);
+VENEER_CALLOUT(hlt);
+VENEER_CALLOUT(syscall);
+VENEER_CALLOUT(sysret);
+VENEER_CALLOUT(sysenter);
+VENEER_CALLOUT(sysexit);
+VENEER_CALLOUT(iret);
+VENEER_CALLOUT(int_n);
+VENEER_CALLOUT(int3);
+VENEER_CALLOUT(int1);
+VENEER_CALLOUT(into);
+VENEER_CALLOUT(far_jump);
+VENEER_CALLOUT(far_call);
+VENEER_CALLOUT(far_return);
+VENEER_CALLOUT(hypercall);
+
+// callouts_flags.cc
+VENEER_CALLOUT(pushf);
+VENEER_CALLOUT(popf);
+VENEER_CALLOUT(cli);
+VENEER_CALLOUT(sti);
+VENEER_CALLOUT(clac);
+VENEER_CALLOUT(stac);
+
+// callouts_stack.cc
+VENEER_CALLOUT(push_segment);
+VENEER_CALLOUT(pop_segment);
+VENEER_CALLOUT(enter);
+VENEER_CALLOUT(pusha);
+VENEER_CALLOUT(popa);
+VENEER_CALLOUT(xlat);
+
+// callouts_system.cc
+VENEER_CALLOUT(cpuid);
+VENEER_CALLOUT(rdmsr);
+VENEER_CALLOUT(wrmsr);
+VENEER_CALLOUT(rdtsc);
+VENEER_CALLOUT(rdtscp);
+VENEER_CALLOUT(mov_from_control);
+VENEER_CALLOUT(mov_to_control);
+VENEER_CALLOUT(mov_from_debug);
+VENEER_CALLOUT(mov_to_debug);
+VENEER_CALLOUT(clts);
+VENEER_CALLOUT(lmsw);
+VENEER_CALLOUT(smsw);
+VENEER_CALLOUT(invlpg);
+VENEER_CALLOUT(invpcid);
+VENEER_CALLOUT(cache_control);
+VENEER_CALLOUT(xgetbv);
+VENEER_CALLOUT(xsetbv);
+VENEER_CALLOUT(swapgs);
+VENEER_CALLOUT(fsgsbase);
+VENEER_CALLOUT(rdpmc);
+VENEER_CALLOUT(in_out);
+VENEER_CALLOUT(string_in_out);
+
+// callouts_segment.cc
+VENEER_CALLOUT(mov_from_segment);
+VENEER_CALLOUT(mov_to_segment);
+VENEER_CALLOUT(load_far_pointer);
+VENEER_CALLOUT(store_descriptor_table);
+VENEER_CALLOUT(load_descriptor_table);
+VENEER_CALLOUT(sldt_str);
+VENEER_CALLOUT(lldt);
+VENEER_CALLOUT(ltr);
+VENEER_CALLOUT(lar_lsl);
+VENEER_CALLOUT(verr_verw);
+
+// callouts_vectors.cc
+VENEER_CALLOUT(fxsave);
+VENEER_CALLOUT(fxrstor);
+VENEER_CALLOUT(xsave);
+VENEER_CALLOUT(xrstor);
+VENEER_CALLOUT(gather);
+VENEER_CALLOUT(maskmov);
+
+#undef VENEER_CALLOUT
+
+/// The routine of a mnemonic that is not told apart by operands; null when there is none.
+CalloutFunction callout_for_mnemonic(ZydisMnemonic mnemonic);
+
+// strings.cc
+CalloutFunction string_callout(ZydisMnemonic mnemonic);
+
+}  // namespace veneer::cpu::bt

@@ -1,0 +1,292 @@
+// Callouts that change the flow: system calls, software interrupts, far transfers, HLT, undefined instructions.
+// Register-only.
+#include "cpu/bt/callouts.h"
+#include "cpu/bt/engine_impl.h"
+#include "cpu/bt/vcpu.h"
+
+namespace veneer::cpu::bt {
+namespace {
+
+Segment flat_segment(std::uint16_t selector, std::uint16_t attributes) {
+  Segment g;
+  g.selector = selector;
+  g.attributes = attributes;
+  g.limit = 0xffffffffu;
+  return g;
+}
+
+constexpr std::uint16_t CODE64_ATTRIBUTES = 0x9b | Segment::L | Segment::G;
+constexpr std::uint16_t CODE32_ATTRIBUTES = 0x9b | Segment::DB | Segment::G;
+constexpr std::uint16_t DATA_ATTRIBUTES = 0x93 | Segment::DB | Segment::G;
+constexpr std::uint16_t USER = 3 << 5;
+
+}  // namespace
+
+Outcome callout_undefined(BtVcpu& v, const CalloutRecord&) { return v.fault(VECTOR_UD); }
+Outcome callout_not_available(BtVcpu& v, const CalloutRecord&) { return v.fault(VECTOR_NM); }
+
+Outcome callout_hlt(BtVcpu& v, const CalloutRecord&) {
+  if (v.cpl() != 0) return v.fault(VECTOR_GP, 0);
+  v.halt();
+  return Outcome::Next;
+}
+
+Outcome callout_syscall(BtVcpu& v, const CalloutRecord& r) {
+  if (!(v.s.efer & EFER_SCE) || !v.s.long_mode()) return v.fault(VECTOR_UD);
+  // SYSCALL from compatibility mode exists on AMD only.
+  if (!v.code64() && !v.engine().amd()) return v.fault(VECTOR_UD);
+  const bool from64 = v.code64();
+  v.b->gpr[RCX] = v.rip_of(r.next_offset);
+  v.b->gpr[R11] = v.rflags() & ~RFLAGS_RF;
+  v.b->rip = from64 ? v.s.lstar : v.s.cstar;
+  const auto selector = static_cast<std::uint16_t>((v.s.star >> 32) & 0xfffc);
+  v.set_segment(CS, flat_segment(selector, CODE64_ATTRIBUTES));
+  v.set_segment(SS, flat_segment(static_cast<std::uint16_t>(selector + 8), DATA_ATTRIBUTES));
+  v.set_rflags(v.rflags() & ~(v.s.sfmask | RFLAGS_RF));
+  v.mode_changed();
+  return Outcome::Leave;
+}
+
+Outcome callout_sysret(BtVcpu& v, const CalloutRecord& r) {
+  if (!(v.s.efer & EFER_SCE) || !v.s.long_mode()) return v.fault(VECTOR_UD);
+  if (v.cpl() != 0) return v.fault(VECTOR_GP, 0);
+  const bool to64 = r.operand_bytes == 8;
+  const std::uint64_t target = v.reg(RCX);
+  if (to64 && !v.canonical(target)) return v.fault(VECTOR_GP, 0);
+  const auto base = static_cast<std::uint16_t>(v.s.star >> 48);
+  const auto cs = static_cast<std::uint16_t>((to64 ? base + 16 : base) | 3);
+  v.set_segment(CS, flat_segment(cs, (to64 ? CODE64_ATTRIBUTES : CODE32_ATTRIBUTES) | USER));
+  // Intel loads all of SS; AMD only the selector, but DPL 3 either way.
+  v.set_segment(SS, flat_segment(static_cast<std::uint16_t>((base + 8) | 3), DATA_ATTRIBUTES | USER));
+  v.b->rip = to64 ? target : target & 0xffffffffu;
+  v.set_rflags(v.reg(R11) & ~(RFLAGS_RF | RFLAGS_VM));
+  v.mode_changed();
+  return Outcome::Leave;
+}
+
+Outcome callout_sysenter(BtVcpu& v, const CalloutRecord&) {
+  if (!(v.s.cr0 & CR0_PE)) return v.fault(VECTOR_GP, 0);
+  if (v.s.long_mode() && v.engine().amd()) return v.fault(VECTOR_UD);
+  if (!(v.s.sysenter_cs & 0xfffc)) return v.fault(VECTOR_GP, 0);
+  const bool lma = v.s.long_mode();
+  const auto selector = static_cast<std::uint16_t>(v.s.sysenter_cs & 0xfffc);
+  v.set_segment(CS, flat_segment(selector, lma ? CODE64_ATTRIBUTES : CODE32_ATTRIBUTES));
+  v.set_segment(SS, flat_segment(static_cast<std::uint16_t>(selector + 8), DATA_ATTRIBUTES));
+  v.set_rflags(v.rflags() & ~(RFLAGS_VM | RFLAGS_IF | RFLAGS_RF));
+  v.b->rip = lma ? v.s.sysenter_eip : v.s.sysenter_eip & 0xffffffffu;
+  v.b->gpr[RSP] = lma ? v.s.sysenter_esp : v.s.sysenter_esp & 0xffffffffu;
+  v.mode_changed();
+  return Outcome::Leave;
+}
+
+Outcome callout_sysexit(BtVcpu& v, const CalloutRecord& r) {
+  if (!(v.s.cr0 & CR0_PE) || v.cpl() != 0 || !(v.s.sysenter_cs & 0xfffc)) return v.fault(VECTOR_GP, 0);
+  if (v.s.long_mode() && v.engine().amd()) return v.fault(VECTOR_UD);
+  const bool to64 = r.operand_bytes == 8;
+  if (to64 && (!v.canonical(v.reg(RCX)) || !v.canonical(v.reg(RDX)))) return v.fault(VECTOR_GP, 0);
+  const unsigned base = static_cast<unsigned>(v.s.sysenter_cs & 0xfffc);
+  const auto cs = static_cast<std::uint16_t>((base + (to64 ? 32 : 16)) | 3);
+  v.set_segment(CS, flat_segment(cs, (to64 ? CODE64_ATTRIBUTES : CODE32_ATTRIBUTES) | USER));
+  v.set_segment(SS, flat_segment(static_cast<std::uint16_t>(cs + 8), DATA_ATTRIBUTES | USER));
+  v.b->rip = to64 ? v.reg(RDX) : v.reg(RDX) & 0xffffffffu;
+  v.b->gpr[RSP] = to64 ? v.reg(RCX) : v.reg(RCX) & 0xffffffffu;
+  v.mode_changed();
+  return Outcome::Leave;
+}
+
+Outcome callout_iret(BtVcpu& v, const CalloutRecord& r) {
+  const Outcome o = v.interrupt_return(r.operand_bytes);
+  return o;
+}
+
+static Outcome software_interrupt(BtVcpu& v, const CalloutRecord& r, std::uint8_t vector, EventKind kind) {
+  v.deliver(Fault{vector, false, 0, 0}, kind, v.rip_of(r.next_offset));
+  return Outcome::Leave;
+}
+
+Outcome callout_int_n(BtVcpu& v, const CalloutRecord& r) {
+  if ((v.s.rflags & RFLAGS_VM) && v.iopl() < 3) return v.fault(VECTOR_GP, 0);
+  return software_interrupt(v, r, static_cast<std::uint8_t>(r.immediate), EventKind::Software);
+}
+
+Outcome callout_int3(BtVcpu& v, const CalloutRecord& r) {
+  return software_interrupt(v, r, VECTOR_BP, EventKind::SoftwareBreakpoint);
+}
+
+Outcome callout_int1(BtVcpu& v, const CalloutRecord& r) {
+  return software_interrupt(v, r, VECTOR_DB, EventKind::External);
+}
+
+Outcome callout_into(BtVcpu& v, const CalloutRecord& r) {
+  if (v.code64()) return v.fault(VECTOR_UD);
+  if (!(v.rflags() & RFLAGS_OF)) return Outcome::Continue;
+  return software_interrupt(v, r, VECTOR_OF, EventKind::SoftwareBreakpoint);
+}
+
+namespace {
+
+/// The far pointer of an instruction: in memory (offset, then selector) or an immediate.
+bool far_pointer(BtVcpu& v, const CalloutRecord& r, std::uint16_t& selector, std::uint64_t& offset) {
+  offset = 0;
+  if (!r.has_memory) {
+    offset = r.immediate;
+    selector = static_cast<std::uint16_t>(r.immediate2);
+    return true;
+  }
+  std::uint64_t address;
+  if (!v.linear_address(r.memory, address)) return false;
+  return v.read_memory(address, &offset, r.operand_bytes) && v.read_value(address + r.operand_bytes, selector);
+}
+
+}  // namespace
+
+Outcome callout_far_jump(BtVcpu& v, const CalloutRecord& r) {
+  std::uint16_t selector;
+  std::uint64_t offset;
+  if (!far_pointer(v, r, selector, offset)) return Outcome::Fault;
+  return v.far_jump(selector, offset, r.operand_bytes);
+}
+
+Outcome callout_far_call(BtVcpu& v, const CalloutRecord& r) {
+  std::uint16_t selector;
+  std::uint64_t offset;
+  if (!far_pointer(v, r, selector, offset)) return Outcome::Fault;
+  return v.far_call(selector, offset, r.operand_bytes, r);
+}
+
+Outcome callout_far_return(BtVcpu& v, const CalloutRecord& r) {
+  return v.far_return(r.operand_bytes, r.opcode == 0xca ? static_cast<unsigned>(r.immediate & 0xffff) : 0);
+}
+
+Outcome callout_hypercall(BtVcpu& v, const CalloutRecord&) {
+  if (v.cpl() != 0) return v.fault(VECTOR_UD);
+  v.b->gpr[RAX] = static_cast<std::uint64_t>(-1000);  // KVM_ENOSYS
+  return Outcome::Continue;
+}
+
+CalloutFunction callout_for_mnemonic(ZydisMnemonic mnemonic) {
+  switch (mnemonic) {
+    case ZYDIS_MNEMONIC_HLT:
+      return callout_hlt;
+    case ZYDIS_MNEMONIC_SYSCALL:
+      return callout_syscall;
+    case ZYDIS_MNEMONIC_SYSRET:
+      return callout_sysret;
+    case ZYDIS_MNEMONIC_SYSENTER:
+      return callout_sysenter;
+    case ZYDIS_MNEMONIC_SYSEXIT:
+      return callout_sysexit;
+    case ZYDIS_MNEMONIC_IRET:
+    case ZYDIS_MNEMONIC_IRETD:
+    case ZYDIS_MNEMONIC_IRETQ:
+      return callout_iret;
+    case ZYDIS_MNEMONIC_INT:
+      return callout_int_n;
+    case ZYDIS_MNEMONIC_INT3:
+      return callout_int3;
+    case ZYDIS_MNEMONIC_INT1:
+      return callout_int1;
+    case ZYDIS_MNEMONIC_INTO:
+      return callout_into;
+    case ZYDIS_MNEMONIC_JMP:
+      return callout_far_jump;
+    case ZYDIS_MNEMONIC_CALL:
+      return callout_far_call;
+    case ZYDIS_MNEMONIC_RET:
+      return callout_far_return;
+    case ZYDIS_MNEMONIC_VMCALL:
+    case ZYDIS_MNEMONIC_VMMCALL:
+      return callout_hypercall;
+    case ZYDIS_MNEMONIC_CLAC:
+      return callout_clac;
+    case ZYDIS_MNEMONIC_STAC:
+      return callout_stac;
+    case ZYDIS_MNEMONIC_SWAPGS:
+      return callout_swapgs;
+    case ZYDIS_MNEMONIC_CPUID:
+      return callout_cpuid;
+    case ZYDIS_MNEMONIC_RDMSR:
+      return callout_rdmsr;
+    case ZYDIS_MNEMONIC_WRMSR:
+      return callout_wrmsr;
+    case ZYDIS_MNEMONIC_RDPMC:
+      return callout_rdpmc;
+    case ZYDIS_MNEMONIC_CLTS:
+      return callout_clts;
+    case ZYDIS_MNEMONIC_LMSW:
+      return callout_lmsw;
+    case ZYDIS_MNEMONIC_SMSW:
+      return callout_smsw;
+    case ZYDIS_MNEMONIC_INVLPG:
+      return callout_invlpg;
+    case ZYDIS_MNEMONIC_INVPCID:
+      return callout_invpcid;
+    case ZYDIS_MNEMONIC_INVD:
+    case ZYDIS_MNEMONIC_WBINVD:
+      return callout_cache_control;
+    case ZYDIS_MNEMONIC_XGETBV:
+      return callout_xgetbv;
+    case ZYDIS_MNEMONIC_XSETBV:
+      return callout_xsetbv;
+    case ZYDIS_MNEMONIC_RDFSBASE:
+    case ZYDIS_MNEMONIC_RDGSBASE:
+    case ZYDIS_MNEMONIC_WRFSBASE:
+    case ZYDIS_MNEMONIC_WRGSBASE:
+      return callout_fsgsbase;
+    case ZYDIS_MNEMONIC_IN:
+    case ZYDIS_MNEMONIC_OUT:
+      return callout_in_out;
+    case ZYDIS_MNEMONIC_INSB:
+    case ZYDIS_MNEMONIC_INSW:
+    case ZYDIS_MNEMONIC_INSD:
+    case ZYDIS_MNEMONIC_OUTSB:
+    case ZYDIS_MNEMONIC_OUTSW:
+    case ZYDIS_MNEMONIC_OUTSD:
+      return callout_string_in_out;
+    case ZYDIS_MNEMONIC_LDS:
+    case ZYDIS_MNEMONIC_LES:
+    case ZYDIS_MNEMONIC_LFS:
+    case ZYDIS_MNEMONIC_LGS:
+    case ZYDIS_MNEMONIC_LSS:
+      return callout_load_far_pointer;
+    case ZYDIS_MNEMONIC_SGDT:
+    case ZYDIS_MNEMONIC_SIDT:
+      return callout_store_descriptor_table;
+    case ZYDIS_MNEMONIC_LGDT:
+    case ZYDIS_MNEMONIC_LIDT:
+      return callout_load_descriptor_table;
+    case ZYDIS_MNEMONIC_SLDT:
+    case ZYDIS_MNEMONIC_STR:
+      return callout_sldt_str;
+    case ZYDIS_MNEMONIC_LLDT:
+      return callout_lldt;
+    case ZYDIS_MNEMONIC_LTR:
+      return callout_ltr;
+    case ZYDIS_MNEMONIC_LAR:
+    case ZYDIS_MNEMONIC_LSL:
+      return callout_lar_lsl;
+    case ZYDIS_MNEMONIC_VERR:
+    case ZYDIS_MNEMONIC_VERW:
+      return callout_verr_verw;
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+      return callout_fxsave;
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+      return callout_fxrstor;
+    case ZYDIS_MNEMONIC_XSAVE:
+    case ZYDIS_MNEMONIC_XSAVE64:
+    case ZYDIS_MNEMONIC_XSAVEOPT:
+    case ZYDIS_MNEMONIC_XSAVEOPT64:
+    case ZYDIS_MNEMONIC_XSAVEC:
+    case ZYDIS_MNEMONIC_XSAVEC64:
+      return callout_xsave;
+    case ZYDIS_MNEMONIC_XRSTOR:
+    case ZYDIS_MNEMONIC_XRSTOR64:
+      return callout_xrstor;
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace veneer::cpu::bt

@@ -1,0 +1,155 @@
+// Callouts for the x87/SSE/AVX save areas: FXSAVE, FXRSTOR, XSAVE, XSAVEOPT, XSAVEC, XRSTOR. Register-only.
+//
+// The processor itself makes and reads the image, in a buffer of ours, with the guest's registers loaded; then it is
+// copied through checked memory. Everything the processor would fault on is checked before (SDM 1 13.7 to 13.12).
+#include <Zydis/Zydis.h>
+
+#include "cpu/bt/callouts.h"
+#include "cpu/bt/engine_impl.h"
+#include "cpu/bt/vcpu.h"
+
+namespace veneer::cpu::bt {
+namespace {
+
+constexpr unsigned legacy_bytes = 512;
+constexpr unsigned header_offset = 512;
+constexpr unsigned header_end = 576;
+constexpr std::uint64_t compacted_bit = std::uint64_t{1} << 63;
+
+std::uint64_t load64(const std::uint8_t* p) {
+  std::uint64_t v;
+  __builtin_memcpy(&v, p, 8);
+  return v;
+}
+
+void store64(std::uint8_t* p, std::uint64_t v) { __builtin_memcpy(p, &v, 8); }
+
+bool mxcsr_valid(BtVcpu& v, const std::uint8_t* image) {
+  std::uint32_t mxcsr;
+  __builtin_memcpy(&mxcsr, image + 24, 4);
+  return (mxcsr & ~v.engine().mxcsr_mask()) == 0;
+}
+
+/// Native FIP and FDP would be addresses of ours: images show none (docs/QUIRKS.md).
+void hide_pointers(std::uint8_t* image) {
+  store64(image + 8, 0);
+  store64(image + 16, 0);
+  image[6] = image[7] = 0;
+}
+
+/// Checks that belong to every instruction of the XSAVE family; false after noting the fault.
+bool xsave_enabled(BtVcpu& v) {
+  if (!(v.s.cr4 & CR4_OSXSAVE)) return v.raise(VECTOR_UD);
+  if (v.s.cr0 & CR0_TS) return v.raise(VECTOR_NM);
+  return true;
+}
+
+bool area(BtVcpu& v, const CalloutRecord& r, unsigned alignment, std::uint64_t& address) {
+  if (!v.linear_address(r.memory, address)) return false;
+  if (address & (alignment - 1)) return v.raise(VECTOR_GP, 0);
+  return true;
+}
+
+bool wide(const CalloutRecord& r) {
+  switch (r.mnemonic) {
+    case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+    case ZYDIS_MNEMONIC_XSAVE64:
+    case ZYDIS_MNEMONIC_XSAVEOPT64:
+    case ZYDIS_MNEMONIC_XSAVEC64:
+    case ZYDIS_MNEMONIC_XRSTOR64:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+Outcome callout_fxsave(BtVcpu& v, const CalloutRecord& r) {
+  std::uint64_t address;
+  if (!area(v, r, 16, address)) return Outcome::Fault;
+  std::uint8_t* buffer = v.vector_buffer();
+  // Bytes 464-511 are the program's own.
+  if (!v.read_memory(address, buffer, legacy_bytes)) return Outcome::Fault;
+  v.load_vectors();
+  if (wide(r))
+    asm volatile("fxsave64 %0" : "+m"(*reinterpret_cast<char(*)[legacy_bytes]>(buffer)));
+  else
+    asm volatile("fxsave %0" : "+m"(*reinterpret_cast<char(*)[legacy_bytes]>(buffer)));
+  hide_pointers(buffer);
+  return v.write_memory(address, buffer, legacy_bytes) ? Outcome::Continue : Outcome::Fault;
+}
+
+Outcome callout_fxrstor(BtVcpu& v, const CalloutRecord& r) {
+  std::uint64_t address;
+  if (!area(v, r, 16, address)) return Outcome::Fault;
+  std::uint8_t* buffer = v.vector_buffer();
+  if (!v.read_memory(address, buffer, legacy_bytes)) return Outcome::Fault;
+  if (!mxcsr_valid(v, buffer)) return v.fault(VECTOR_GP, 0);
+  v.load_vectors();
+  if (wide(r))
+    asm volatile("fxrstor64 %0" : : "m"(*reinterpret_cast<char(*)[legacy_bytes]>(buffer)));
+  else
+    asm volatile("fxrstor %0" : : "m"(*reinterpret_cast<char(*)[legacy_bytes]>(buffer)));
+  return Outcome::Continue;
+}
+
+Outcome callout_xsave(BtVcpu& v, const CalloutRecord& r) {
+  if (!xsave_enabled(v)) return Outcome::Fault;
+  std::uint64_t address;
+  if (!area(v, r, 64, address)) return Outcome::Fault;
+  const std::uint64_t mask = ((v.reg(RAX) & 0xffffffffu) | (v.reg(RDX) << 32)) & v.s.xcr0;
+  const bool compact = r.mnemonic == ZYDIS_MNEMONIC_XSAVEC || r.mnemonic == ZYDIS_MNEMONIC_XSAVEC64;
+  const unsigned size = v.engine().xsave_bytes(mask, compact);
+  std::uint8_t* buffer = v.vector_buffer();
+  if (!v.read_memory(address, buffer, size)) return Outcome::Fault;
+  v.load_vectors();
+  const auto low = static_cast<std::uint32_t>(mask), high = static_cast<std::uint32_t>(mask >> 32);
+  // XSAVEOPT's memory of earlier areas would be that of our buffer: XSAVE writes what it may write at most.
+  if (compact)
+    asm volatile("xsavec64 %0" : "+m"(*reinterpret_cast<char(*)[4096]>(buffer)) : "a"(low), "d"(high));
+  else if (wide(r))
+    asm volatile("xsave64 %0" : "+m"(*reinterpret_cast<char(*)[4096]>(buffer)) : "a"(low), "d"(high));
+  else
+    asm volatile("xsave %0" : "+m"(*reinterpret_cast<char(*)[4096]>(buffer)) : "a"(low), "d"(high));
+  if (mask & 1) hide_pointers(buffer);
+  return v.write_memory(address, buffer, size) ? Outcome::Continue : Outcome::Fault;
+}
+
+Outcome callout_xrstor(BtVcpu& v, const CalloutRecord& r) {
+  if (!xsave_enabled(v)) return Outcome::Fault;
+  std::uint64_t address;
+  if (!area(v, r, 64, address)) return Outcome::Fault;
+  const std::uint64_t mask = ((v.reg(RAX) & 0xffffffffu) | (v.reg(RDX) << 32)) & v.s.xcr0;
+  std::uint8_t* buffer = v.vector_buffer();
+  if (!v.read_memory(address, buffer, header_end)) return Outcome::Fault;
+  const std::uint64_t in_use = load64(buffer + header_offset), layout = load64(buffer + header_offset + 8);
+  const bool compact = layout & compacted_bit;
+  for (unsigned i = 16; i < 64; i += 8)
+    if (load64(buffer + header_offset + i) && (compact || i < 24)) return v.fault(VECTOR_GP, 0);
+  if (in_use & ~v.s.xcr0) return v.fault(VECTOR_GP, 0);
+  if (compact) {
+    if ((layout & ~(v.s.xcr0 | compacted_bit)) || (in_use & ~layout)) return v.fault(VECTOR_GP, 0);
+  } else if (layout) {
+    return v.fault(VECTOR_GP, 0);
+  }
+  const unsigned size =
+      compact ? v.engine().xsave_bytes(layout & ~compacted_bit, true) : v.engine().xsave_bytes(in_use & mask, false);
+  if (size > header_end && !v.read_memory(address + header_end, buffer + header_end, size - header_end))
+    return Outcome::Fault;
+  const bool loads_mxcsr = compact ? (mask & in_use & 2) != 0 : (mask & 6) != 0;
+  if (loads_mxcsr && !mxcsr_valid(v, buffer)) return v.fault(VECTOR_GP, 0);
+  v.load_vectors();
+  const auto low = static_cast<std::uint32_t>(mask), high = static_cast<std::uint32_t>(mask >> 32);
+  if (wide(r))
+    asm volatile("xrstor64 %0" : : "m"(*reinterpret_cast<char(*)[4096]>(buffer)), "a"(low), "d"(high));
+  else
+    asm volatile("xrstor %0" : : "m"(*reinterpret_cast<char(*)[4096]>(buffer)), "a"(low), "d"(high));
+  return Outcome::Continue;
+}
+
+Outcome callout_gather(BtVcpu& v, const CalloutRecord&) { return v.fault(VECTOR_UD); }
+Outcome callout_maskmov(BtVcpu& v, const CalloutRecord&) { return v.fault(VECTOR_UD); }
+
+}  // namespace veneer::cpu::bt

@@ -1,0 +1,261 @@
+// The code cache. Register-only, except create(): look-ups and invalidations run while guest vectors are live.
+#include "cpu/bt/code_cache.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <new>
+
+#include "base/assert.h"
+#include "base/bits.h"
+
+namespace veneer::cpu::bt {
+namespace {
+
+constexpr std::uint64_t block_room = 96 * KiB;  // no block's code is longer
+constexpr std::uint64_t arena_room = 64 * KiB;
+
+unsigned bucket_of(CodePageId page, unsigned offset, Mode mode) {
+  std::uint64_t h = (page << 12 | offset) * 0x9e3779b97f4a7c15u;
+  h ^= mode.bits * 0x85ebca6bu;
+  return static_cast<unsigned>((h >> 40) & 0xffff);
+}
+
+void* reserve(std::uint64_t bytes) {
+  void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return p == MAP_FAILED ? nullptr : p;
+}
+
+/// A jump cache may still lead to a dead block's entry: this makes it look the address up again.
+/// jmp gs:[stub_lookup]; T0 holds the guest RIP at an indirect entry.
+void poison_entry(std::uint8_t* code) {
+  const std::int32_t disp = VENEER_BLOCK_OFFSET(stub_lookup);
+  code[0] = 0x65, code[1] = 0xff, code[2] = 0x24, code[3] = 0x25;
+  __builtin_memcpy(code + 4, &disp, 4);
+}
+
+}  // namespace
+
+bool CodePage::covers(std::uint64_t offset, std::uint64_t size) const {
+  for (std::uint64_t i = offset; i < offset + size && i < page_size; i++)
+    if ((covered[i / 64] >> (i % 64)) & 1) return true;
+  return false;
+}
+
+void CodePage::cover(std::uint64_t offset, std::uint64_t size) {
+  for (std::uint64_t i = offset; i < offset + size && i < page_size; i++)
+    covered[i / 64] |= std::uint64_t{1} << (i % 64);
+}
+
+Result<void> CodeCache::create(machine::GuestMemory& memory, std::uint64_t bytes) {
+  memory_ = &memory;
+  capacity_ = align_up(bytes, page_size);
+  memfd_ = Fd(::memfd_create("veneer-code", MFD_CLOEXEC));
+  if (!memfd_.valid() || ::ftruncate(memfd_.get(), static_cast<off_t>(capacity_)) != 0)
+    return Error::from_errno("making the code cache (memfd)", errno);
+  void* w = ::mmap(nullptr, capacity_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memfd_.get(), 0);
+  if (w == MAP_FAILED) return Error::from_errno("mapping the code cache for writing", errno);
+  write_base_ = static_cast<std::uint8_t*>(w);
+  void* x = ::mmap(nullptr, capacity_, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_NORESERVE, memfd_.get(), 0);
+  if (x == MAP_FAILED)
+    return Error::from_errno(
+        "mapping the code cache for execution (a security policy may forbid executable shared memory)", errno);
+  exec_base_ = static_cast<std::uint8_t*>(x);
+  arena_capacity_ = capacity_;
+  ordered_capacity_ = capacity_ / 64;
+  arena_base_ = static_cast<std::uint8_t*>(reserve(arena_capacity_));
+  buckets_ = static_cast<Block**>(reserve(bucket_count * sizeof(Block*)));
+  ordered_ = static_cast<Block**>(reserve(ordered_capacity_ * sizeof(Block*)));
+  if (!arena_base_ || !buckets_ || !ordered_) return Error::from_errno("reserving the block tables", errno);
+  VENEER_ASSERT(memory.slots().size() <= max_slots);
+  for (const auto& slot : memory.slots()) {
+    page_counts_[slot->index] = slot->size_bytes / page_size;
+    pages_[slot->index] = static_cast<CodePage**>(reserve(page_counts_[slot->index] * sizeof(CodePage*)));
+    if (!pages_[slot->index]) return Error::from_errno("reserving the code page table", errno);
+  }
+  return {};
+}
+
+CodeCache::~CodeCache() {
+  if (write_base_) ::munmap(write_base_, capacity_);
+  if (exec_base_) ::munmap(exec_base_, capacity_);
+  if (arena_base_) ::munmap(arena_base_, arena_capacity_);
+  if (buckets_) ::munmap(buckets_, bucket_count * sizeof(Block*));
+  if (ordered_) ::munmap(ordered_, ordered_capacity_ * sizeof(Block*));
+  for (unsigned i = 0; i < max_slots; i++)
+    if (pages_[i]) ::munmap(pages_[i], page_counts_[i] * sizeof(CodePage*));
+}
+
+CodePage*& CodeCache::page_slot(CodePageId page) const {
+  return pages_[page >> 40][page & ((std::uint64_t{1} << 40) - 1)];
+}
+
+std::atomic<std::uint8_t>& CodeCache::code_flag(CodePageId page) const {
+  return memory_->slots()[page >> 40]->code_pages[page & ((std::uint64_t{1} << 40) - 1)];
+}
+
+Block* CodeCache::find(CodePageId page, unsigned offset, Mode mode) const {
+  for (Block* b = buckets_[bucket_of(page, offset, mode)]; b; b = b->next_in_bucket)
+    if (b->page == page && b->offset == offset && b->mode == mode) return b;
+  return nullptr;
+}
+
+bool CodeCache::nearly_full() const {
+  return capacity_ - used_ < block_room || arena_capacity_ - arena_used_ < arena_room ||
+         ordered_count_ + 1 >= ordered_capacity_;
+}
+
+void* CodeCache::arena(std::size_t bytes) {
+  const std::uint64_t size = align_up(bytes, 16);
+  VENEER_ASSERT(arena_used_ + size <= arena_capacity_);
+  std::uint8_t* p = arena_base_ + arena_used_;
+  arena_used_ += size;
+  for (std::uint64_t i = 0; i < size; i += 8) {
+    const std::uint64_t zero = 0;
+    __builtin_memcpy(p + i, &zero, 8);
+  }
+  return p;
+}
+
+void CodeCache::commit(Block* block) {
+  used_ += align_up(block->code_bytes, 16);
+  VENEER_ASSERT(used_ <= capacity_);
+  Block*& head = buckets_[bucket_of(block->page, block->offset, block->mode)];
+  block->next_in_bucket = head;
+  head = block;
+  ordered_[ordered_count_++] = block;
+  auto attach = [&](CodePageId id, std::uint64_t offset, std::uint64_t size) {
+    CodePage* page = page_slot(id);
+    VENEER_ASSERT(page);
+    auto* node = arena_array<CodePage::Node>(1);
+    node->block = block;
+    node->next = page->blocks;
+    page->blocks = node;
+    page->cover(offset, size);
+  };
+  const std::uint64_t in_first =
+      block->straddles ? page_size - block->offset : static_cast<std::uint64_t>(block->guest_bytes);
+  attach(block->page, block->offset, in_first);
+  if (block->straddles) attach(block->second_page, 0, block->guest_bytes - in_first);
+  counters_.blocks++;
+  counters_.instructions += block->instructions;
+}
+
+const Block* CodeCache::find_by_code(const void* pc) const {
+  const auto* address = static_cast<const std::uint8_t*>(pc);
+  std::uint64_t low = 0, high = ordered_count_;
+  while (low < high) {
+    const std::uint64_t middle = (low + high) / 2;
+    if (ordered_[middle]->code <= address)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  if (low == 0) return nullptr;
+  const Block* block = ordered_[low - 1];
+  return static_cast<std::uint64_t>(address - block->code) < block->code_bytes ? block : nullptr;
+}
+
+LinkSite* CodeCache::find_site(const std::uint8_t* rel32, Block** owner) const {
+  auto* block = const_cast<Block*>(find_by_code(rel32));
+  if (!block || block->dead) return nullptr;
+  const auto offset = static_cast<std::uint32_t>(rel32 - block->code);
+  for (unsigned i = 0; i < block->link_count; i++)
+    if (block->links[i].rel32_offset == offset) {
+      *owner = block;
+      return &block->links[i];
+    }
+  return nullptr;
+}
+
+void CodeCache::link(Block* from, LinkSite& site, Block* to) {
+  const auto distance =
+      static_cast<std::int32_t>((to->code + to->direct_offset) - (from->code + site.rel32_offset + 4));
+  __atomic_store_n(reinterpret_cast<std::int32_t*>(to_write(from->code + site.rel32_offset)), distance,
+                   __ATOMIC_RELEASE);
+  site.linked = to;
+  counters_.links++;
+}
+
+void CodeCache::unlink(Block* from, LinkSite& site) {
+  const auto distance = static_cast<std::int32_t>(site.unlinked_offset - (site.rel32_offset + 4));
+  __atomic_store_n(reinterpret_cast<std::int32_t*>(to_write(from->code + site.rel32_offset)), distance,
+                   __ATOMIC_RELEASE);
+  site.linked = nullptr;
+}
+
+bool CodeCache::mark_page(CodePageId page) {
+  CodePage*& slot = page_slot(page);
+  if (!slot) slot = new (arena(sizeof(CodePage))) CodePage;
+  return code_flag(page).exchange(1) == 0;
+}
+
+bool CodeCache::page_has_code(CodePageId page) const { return code_flag(page).load(std::memory_order_relaxed) != 0; }
+
+void CodeCache::kill(Block* block) {
+  block->dead = true;
+  counters_.invalidated++;
+  for (Block** at = &buckets_[bucket_of(block->page, block->offset, block->mode)]; *at; at = &(*at)->next_in_bucket)
+    if (*at == block) {
+      *at = block->next_in_bucket;
+      break;
+    }
+  poison_entry(to_write(block->code));
+  // Direct jumps come from the same page only.
+  for (CodePage::Node* n = page_slot(block->page)->blocks; n; n = n->next)
+    for (unsigned i = 0; i < n->block->link_count; i++)
+      if (n->block->links[i].linked == block) unlink(n->block, n->block->links[i]);
+}
+
+bool CodeCache::invalidate(CodePageId id, std::uint64_t offset, std::uint64_t size) {
+  CodePage* page = page_slot(id);
+  if (!page || !page->covers(offset, size)) return false;
+  auto overlaps = [&](const Block* b) {
+    if (b->page == id && b->offset < offset + size && offset < std::uint64_t{b->offset} + b->guest_bytes) return true;
+    if (b->straddles && b->second_page == id) {
+      const std::uint64_t tail = b->guest_bytes - (page_size - b->offset);
+      return offset < tail;
+    }
+    return false;
+  };
+  bool any = false;
+  for (CodePage::Node* n = page->blocks; n; n = n->next)
+    if (!n->block->dead && overlaps(n->block)) {
+      kill(n->block);
+      any = true;
+    }
+  // Rebuild the list and the coverage from what is left alive.
+  CodePage::Node** at = &page->blocks;
+  for (auto& word : page->covered) word = 0;
+  while (*at) {
+    Block* b = (*at)->block;
+    if (b->dead) {
+      *at = (*at)->next;
+      continue;
+    }
+    const std::uint64_t in_first = b->straddles ? page_size - b->offset : std::uint64_t{b->guest_bytes};
+    if (b->page == id)
+      page->cover(b->offset, in_first);
+    else
+      page->cover(0, b->guest_bytes - in_first);
+    at = &(*at)->next;
+  }
+  if (!page->blocks) code_flag(id).store(0);
+  return any;
+}
+
+void CodeCache::flush_all() {
+  for (unsigned s = 0; s < max_slots; s++)
+    for (std::uint64_t i = 0; pages_[s] && i < page_counts_[s]; i++)
+      if (pages_[s][i]) {
+        pages_[s][i] = nullptr;
+        code_flag(code_page_id(s, i)).store(0);
+      }
+  for (unsigned i = 0; i < bucket_count; i++) buckets_[i] = nullptr;
+  ordered_count_ = 0;
+  used_ = 0;
+  arena_used_ = 0;
+  counters_.flushes++;
+}
+
+}  // namespace veneer::cpu::bt

@@ -1,0 +1,105 @@
+// The code cache: executable memory (W^X by double mapping), the blocks in it, and which guest bytes they came from.
+#pragma once
+
+#include <cstdint>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "cpu/bt/block.h"
+#include "machine/guest_memory.h"
+
+namespace veneer::cpu::bt {
+
+/// Blocks of one guest page and the bytes of it that they cover.
+struct CodePage {
+  struct Node {
+    Block* block;
+    Node* next;
+  };
+  Node* blocks = nullptr;
+  std::uint64_t covered[64] = {};  ///< a bit per byte
+
+  bool covers(std::uint64_t offset, std::uint64_t size) const;
+  void cover(std::uint64_t offset, std::uint64_t size);
+};
+
+/// Shared by the vCPUs of a machine; callers hold the engine's translation lock except for find().
+class CodeCache {
+ public:
+  CodeCache() = default;
+  ~CodeCache();
+  CodeCache(const CodeCache&) = delete;
+  CodeCache& operator=(const CodeCache&) = delete;
+
+  /// Reserves `bytes` of code space for the slots of `memory` (which all exist by now).
+  Result<void> create(machine::GuestMemory& memory, std::uint64_t bytes);
+
+  Block* find(CodePageId page, unsigned offset, Mode mode) const;
+
+  /// Writable window at the allocation point, and the way back from there to executable addresses.
+  std::uint8_t* write_begin() const { return write_base_ + used_; }
+  std::uint8_t* write_end() const { return write_base_ + capacity_; }
+  std::uint8_t* to_write(const std::uint8_t* executable) const { return write_base_ + (executable - exec_base_); }
+  const std::uint8_t* to_exec(const std::uint8_t* writable) const { return exec_base_ + (writable - write_base_); }
+  bool contains(const void* executable) const {
+    return static_cast<std::uint64_t>(static_cast<const std::uint8_t*>(executable) - exec_base_) < capacity_;
+  }
+  /// True when less than the largest block's worth of room is left: flush_all() before translating.
+  bool nearly_full() const;
+
+  /// Zeroed memory that lives until flush_all() (side tables, callout records).
+  void* arena(std::size_t bytes);
+  template <typename T>
+  T* arena_array(std::size_t n) {
+    return static_cast<T*>(arena(n * sizeof(T)));
+  }
+
+  /// Takes over a finished block whose code was written at write_begin().
+  void commit(Block* block);
+  /// Finds the block that holds this executable address.
+  const Block* find_by_code(const void* pc) const;
+  /// Points a patchable jump of `from` at `to`.
+  void link(Block* from, LinkSite& site, Block* to);
+  /// The patchable jump whose rel32 stands at this executable address.
+  LinkSite* find_site(const std::uint8_t* rel32, Block** owner) const;
+
+  /// Marks a page as holding code; true when it did not before (write permissions must then be dropped).
+  bool mark_page(CodePageId page);
+  /// Kills the blocks that came from these bytes. True when there were any.
+  bool invalidate(CodePageId page, std::uint64_t offset, std::uint64_t size);
+  bool page_has_code(CodePageId page) const;
+  /// Forgets everything.
+  void flush_all();
+
+  struct Counters {
+    std::uint64_t blocks = 0, instructions = 0, invalidated = 0, flushes = 0, links = 0;
+  };
+  const Counters& counters() const { return counters_; }
+  std::uint64_t used_bytes() const { return used_; }
+  std::uint64_t capacity_bytes() const { return capacity_; }
+
+ private:
+  CodePage*& page_slot(CodePageId page) const;
+  void kill(Block* block);
+  void unlink(Block* from, LinkSite& site);
+  std::atomic<std::uint8_t>& code_flag(CodePageId page) const;
+
+  static constexpr unsigned bucket_count = 1u << 16;
+  static constexpr unsigned max_slots = 32;
+
+  machine::GuestMemory* memory_ = nullptr;
+  Fd memfd_;
+  std::uint8_t* write_base_ = nullptr;
+  std::uint8_t* exec_base_ = nullptr;
+  std::uint64_t capacity_ = 0, used_ = 0;
+  std::uint8_t* arena_base_ = nullptr;
+  std::uint64_t arena_capacity_ = 0, arena_used_ = 0;
+  Block** buckets_ = nullptr;
+  Block** ordered_ = nullptr;  // by code address
+  std::uint64_t ordered_count_ = 0, ordered_capacity_ = 0;
+  CodePage** pages_[max_slots] = {};
+  std::uint64_t page_counts_[max_slots] = {};
+  Counters counters_;
+};
+
+}  // namespace veneer::cpu::bt

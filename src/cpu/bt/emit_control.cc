@@ -1,0 +1,294 @@
+// Control flow: direct jumps chained inside a page, everything else through the jump cache (engine.md 5).
+#include "cpu/bt/translator.h"
+
+namespace veneer::cpu::bt {
+
+/// A load through the poll pointer: faults when a kick has taken it away. Changes no flags. Uses T1.
+void Translator::poll() {
+  a_.load_gs(T1, VENEER_BLOCK_OFFSET(poll));
+  a_.load32(T1, T1);
+}
+
+/// T0 = guest-linear address of `offset` bytes from the start of this page.
+void Translator::address_to_t0(std::int32_t offset) {
+  a_.load_gs(T0, VENEER_BLOCK_OFFSET(page_address));
+  a_.lea(T0, T0, offset, wide_address());
+}
+
+std::int32_t Translator::branch_target(const Insn& insn) const {
+  std::int32_t target = insn.next_offset() + static_cast<std::int32_t>(insn.op[0].imm.value.s);
+  return target;
+}
+
+/// Goes to the guest address in T0: looks it up in the jump cache without touching flags (traps.md 17).
+void Translator::goto_address_in_t0() {
+  if (mode_.has(Mode::SINGLE)) return a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_lookup));
+  const std::int32_t table = jump_offset();
+  a_.movzx16(T1, T0);
+  a_.lea(T1, T1, T1, 0, 0);  // 16-byte entries
+  a_.mov(T2, rcx);
+  a_.load_gs_index8(rcx, T1, table + static_cast<std::int32_t>(offsetof(JumpEntry, negated_address)));
+  a_.lea(rcx, rcx, T0, 0, 0);
+  const auto hit = a_.jrcxz();
+  a_.mov(rcx, T2);
+  a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_lookup));
+  a_.bind8(hit);
+  a_.mov(rcx, T2);
+  a_.jmp_gs_index8(T1, table + static_cast<std::int32_t>(offsetof(JumpEntry, code)));
+}
+
+/// Pads so that the rel32 behind an opcode of `opcode_bytes` is 4-aligned and can be patched in one store.
+void Translator::align_rel32(unsigned opcode_bytes) {
+  const auto at = reinterpret_cast<std::uintptr_t>(a_.here()) + opcode_bytes;
+  a_.nops(static_cast<unsigned>((4 - (at & 3)) & 3));
+}
+
+/// Makes the jump at `rel32` one that is linked to `target` in this page once that is translated.
+Assembler::Mark Translator::linkable_jump(Assembler::Mark rel32, std::int32_t target) {
+  VENEER_ASSERT(link_count_ < 2 && cold_count_ < max_cold);
+  links_[link_count_] =
+      LinkSite{static_cast<std::uint32_t>(rel32 - start_), 0, static_cast<std::uint16_t>(target), nullptr};
+  Cold& cold = cold_[cold_count_++];
+  cold = Cold{};
+  cold.kind = ColdKind::Link;
+  cold.from = rel32;
+  cold.target = target;
+  cold.link = link_count_++;
+  return rel32;
+}
+
+/// Leaves the block for a place relative to this page.
+void Translator::goto_offset(std::int32_t target, const Insn* insn) {
+  if (target >= 0 && target < static_cast<std::int32_t>(page_size) && !mode_.has(Mode::SINGLE)) {
+    if (insn && target <= insn->offset) poll();
+    align_rel32(1);
+    linkable_jump(a_.jmp(), target);
+    return;
+  }
+  address_to_t0(target);
+  goto_address_in_t0();
+}
+
+void Translator::emit_jump(const Insn& insn) {
+  closed_ = true;
+  if (insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+    materialise();
+    return goto_offset(branch_target(insn), &insn);
+  }
+  if (insn.memory_op >= 0) {
+    flags_before_access(insn);
+    effective_address(memory_operand(insn));
+    finish_access(check(insn, {.size = insn.op[0].size / 8u}, nullptr));
+    a_.load(insn.op[0].size / 8u, T0, T0, T1);
+    if (insn.op[0].size == 16) a_.movzx16(T0, T0);
+    a_.store_gs(VENEER_BLOCK_OFFSET(temp), T0);
+    materialise();
+    a_.load_gs(T0, VENEER_BLOCK_OFFSET(temp));
+  } else {
+    materialise();
+    bool high;
+    const Host target = use(static_cast<unsigned>(gpr_number(insn.op[0].reg.value, high)), T0);
+    if (insn.op[0].size == 16)
+      a_.movzx16(T0, target);
+    else if (!wide_address())
+      a_.mov32(T0, target);
+    else if (target != T0)
+      a_.mov(T0, target);
+  }
+  add_code_base();
+  goto_address_in_t0();
+}
+
+/// T0 is an offset in CS: make it linear.
+void Translator::add_code_base() {
+  if (!mode_.has(Mode::CS_BASE)) return;
+  a_.load_gs(T1, VENEER_BLOCK_OFFSET(segment_base) + 8 * CS);
+  a_.lea(T0, T0, T1, 0, 0, false);
+}
+
+void Translator::emit_jcc(const Insn& insn) {
+  materialise();
+  const std::int32_t target = branch_target(insn);
+  const bool in_page = target >= 0 && target < static_cast<std::int32_t>(page_size) && !mode_.has(Mode::SINGLE);
+  if (in_page && target <= insn.offset) poll();
+  const auto condition = static_cast<Cond>(insn.z.opcode & 15);
+  if (in_page) {
+    align_rel32(2);
+    linkable_jump(a_.jcc(condition), target);
+  } else {
+    Cold& cold = cold_[cold_count_++];
+    cold = Cold{};
+    cold.kind = ColdKind::CrossPage;
+    cold.from = a_.jcc(condition);
+    cold.target = target;
+  }
+  goto_offset(insn.next_offset(), nullptr);
+  closed_ = true;
+}
+
+/// LOOP, LOOPE, LOOPNE, JCXZ, JECXZ, JRCXZ.
+void Translator::emit_loop(const Insn& insn) {
+  materialise();
+  const std::int32_t target = branch_target(insn);
+  if (target <= insn.offset) poll();
+  const unsigned width = insn.z.address_width;
+  const auto m = insn.mnemonic();
+  const bool loop = m == ZYDIS_MNEMONIC_LOOP || m == ZYDIS_MNEMONIC_LOOPE || m == ZYDIS_MNEMONIC_LOOPNE;
+  if (loop) {
+    if (width == 64) {
+      a_.lea(rcx, rcx, -1);
+    } else if (width == 32) {
+      a_.lea(rcx, rcx, -1, false);
+    } else {
+      a_.lea(T1, rcx, -1);
+      a_.mov16(rcx, T1);
+    }
+  }
+  // T2 keeps rcx when only a part of it counts.
+  Assembler::Mark zero;
+  if (width == 64) {
+    zero = a_.jrcxz();
+  } else if (width == 32) {
+    a_.byte(0x67);
+    zero = a_.jrcxz();
+  } else {
+    a_.mov(T2, rcx);
+    a_.movzx16(rcx, rcx);
+    // mov restores rcx on both ways
+    const auto z = a_.jrcxz();
+    a_.mov(rcx, T2);
+    const auto over = a_.jmp();
+    a_.bind8(z);
+    a_.mov(rcx, T2);
+    const auto to_zero = a_.jmp();
+    a_.bind(over);
+    Cold& cold = cold_[cold_count_++];
+    cold = Cold{};
+    cold.kind = ColdKind::CrossPage;
+    if (loop) {
+      cold.from = to_zero;
+      cold.target = insn.next_offset();
+      finish_loop(insn, target);
+    } else {
+      cold.from = to_zero;
+      cold.target = target;
+      goto_offset(insn.next_offset(), nullptr);
+    }
+    closed_ = true;
+    return;
+  }
+  if (loop) {
+    // Not zero: maybe taken. Zero: falls through.
+    const auto go = a_.jmp();
+    a_.bind8(zero);
+    const auto fall = a_.jmp();
+    a_.bind(go);
+    Cold& cold = cold_[cold_count_++];
+    cold = Cold{};
+    cold.kind = ColdKind::CrossPage;
+    cold.from = fall;
+    cold.target = insn.next_offset();
+    finish_loop(insn, target);
+  } else {
+    const auto over = a_.jmp();
+    a_.bind8(zero);
+    const auto taken = a_.jmp();
+    a_.bind(over);
+    Cold& cold = cold_[cold_count_++];
+    cold = Cold{};
+    cold.kind = ColdKind::CrossPage;
+    cold.from = taken;
+    cold.target = target;
+    goto_offset(insn.next_offset(), nullptr);
+  }
+  closed_ = true;
+}
+
+/// The count is not zero: LOOPE and LOOPNE look at ZF too.
+void Translator::finish_loop(const Insn& insn, std::int32_t target) {
+  const auto m = insn.mnemonic();
+  if (m != ZYDIS_MNEMONIC_LOOP) {
+    Cold& cold = cold_[cold_count_++];
+    cold = Cold{};
+    cold.kind = ColdKind::CrossPage;
+    cold.from = a_.jcc(m == ZYDIS_MNEMONIC_LOOPE ? Cond::NE : Cond::E);
+    cold.target = insn.next_offset();
+  }
+  goto_offset(target, nullptr);
+}
+
+void Translator::call_body(const Insn& insn, bool) {
+  const unsigned size = stack_operand_bytes(insn);
+  a_.load_gs(T2, VENEER_BLOCK_OFFSET(page_address));
+  a_.lea(T2, T2, insn.next_offset(), wide_address());
+  if (mode_.has(Mode::CS_BASE)) {
+    // The pushed value is an offset in CS: subtract the base without flags, -x = ~x + 1.
+    a_.lea(T0, T0, T1, 0, 0);
+    a_.load_gs(T1, VENEER_BLOCK_OFFSET(segment_base) + 8 * CS);
+    a_.not_(T1);
+    a_.lea(T2, T2, T1, 0, 1, false);
+    a_.mov_imm32(T1, 0);
+  }
+  a_.store(size, T0, T1, T2);
+  move_stack(-static_cast<std::int32_t>(size));
+}
+
+void Translator::emit_call(const Insn& insn) {
+  closed_ = true;
+  const bool direct = insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+  const unsigned size = stack_operand_bytes(insn);
+  flags_before_stack_access(insn);
+  if (!direct) {
+    if (insn.memory_op >= 0) {
+      effective_address(memory_operand(insn));
+      finish_access(check(insn, {.size = size}, nullptr));
+      a_.load(size, T0, T0, T1);
+      if (size == 2) a_.movzx16(T0, T0);
+      a_.store_gs(VENEER_BLOCK_OFFSET(temp), T0);
+    } else {
+      bool high;
+      const Host target = use(static_cast<unsigned>(gpr_number(insn.op[0].reg.value, high)), T0);
+      if (size == 2)
+        a_.movzx16(T0, target);
+      else if (!wide_address())
+        a_.mov32(T0, target);
+      a_.store_gs(VENEER_BLOCK_OFFSET(temp), size == 8 ? target : T0);
+    }
+  }
+  stack_address(-static_cast<std::int32_t>(size));
+  Cold& cold =
+      check(insn, {.size = size, .write = true, .read = false, .stack = true, .stay = true}, &Translator::call_body);
+  call_body(insn, false);
+  finish_access(cold);
+  materialise();
+  // No poll here: the return address is pushed already, so this is no instruction boundary. A cycle of calls ends in
+  // returns, which poll.
+  if (direct) return goto_offset(branch_target(insn), nullptr);
+  a_.load_gs(T0, VENEER_BLOCK_OFFSET(temp));
+  add_code_base();
+  goto_address_in_t0();
+}
+
+void Translator::emit_ret(const Insn& insn) {
+  closed_ = true;
+  const unsigned size = stack_operand_bytes(insn);
+  flags_before_stack_access(insn);
+  stack_address(0);
+  finish_access(check(insn, {.size = size, .stack = true}, nullptr));
+  a_.load(size, T0, T0, T1);
+  if (size == 2) a_.movzx16(T0, T0);
+  const std::int32_t release =
+      insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && insn.op[0].visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT
+          ? static_cast<std::int32_t>(insn.op[0].imm.value.u & 0xffff)
+          : 0;
+  move_stack(static_cast<std::int32_t>(size) + release);
+  if (flags_.at != FlagsAt::Hardware) {
+    a_.store_gs(VENEER_BLOCK_OFFSET(temp), T0);
+    materialise();
+    a_.load_gs(T0, VENEER_BLOCK_OFFSET(temp));
+  }
+  add_code_base();
+  goto_address_in_t0();
+}
+
+}  // namespace veneer::cpu::bt

@@ -1,0 +1,157 @@
+// Memory operands: the effective address, the software TLB check, and its slow path (engine.md 4).
+#include "cpu/bt/translator.h"
+
+namespace veneer::cpu::bt {
+namespace {
+
+bool fits32(std::int64_t v) { return v == static_cast<std::int32_t>(v); }
+
+constexpr std::int32_t table_base(unsigned regime) {
+  return static_cast<std::int32_t>(offsetof(ContextLayout, tlb) + regime * sizeof(TlbTable));
+}
+
+}  // namespace
+
+std::int32_t Translator::tlb_offset(bool write) const {
+  return table_base(static_cast<unsigned>(mode_.regime())) +
+         static_cast<std::int32_t>(write ? offsetof(TlbTable, write_tag) : offsetof(TlbTable, read_tag));
+}
+
+std::int32_t Translator::addend_offset() const {
+  return table_base(static_cast<unsigned>(mode_.regime())) + static_cast<std::int32_t>(offsetof(TlbTable, addend));
+}
+
+std::int32_t Translator::jump_offset() const {
+  return static_cast<std::int32_t>(offsetof(ContextLayout, jumps) +
+                                   static_cast<unsigned>(mode_.regime()) * sizeof(JumpCache));
+}
+
+/// T0 = the offset in the segment. Uses T1.
+void Translator::offset_address(const MemoryOperand& m) {
+  const bool wide = m.address_bytes == 8;
+  std::int64_t disp = m.displacement;
+  Host base = T0;
+  const bool has_base = m.base != MemoryOperand::none;
+  if (m.base == MemoryOperand::rip) {
+    a_.load_gs(T0, VENEER_BLOCK_OFFSET(page_address));
+    if (!fits32(disp)) {
+      a_.lea(T0, T0, 0x10000);
+      disp -= 0x10000;
+    }
+  } else if (has_base) {
+    base = use(m.base, T0);
+  }
+  if (!fits32(disp)) {  // absolute 32-bit addresses of 32-bit code, moffs
+    if (!wide) {
+      disp = static_cast<std::int32_t>(disp);
+    } else {
+      VENEER_ASSERT(!has_base && m.index == MemoryOperand::none);
+    }
+  }
+  const auto d = static_cast<std::int32_t>(disp);
+  if (m.index != MemoryOperand::none) {
+    const Host index = use(m.index, T1);
+    if (has_base)
+      a_.lea(T0, base, index, m.scale_log2, d, wide);
+    else
+      a_.lea_index(T0, index, m.scale_log2, d, wide);
+  } else if (has_base) {
+    if (wide && d == 0)
+      (base == T0 ? void() : a_.mov(T0, base));
+    else
+      a_.lea(T0, base, d, wide);
+  } else {
+    a_.mov_imm(T0,
+               wide ? static_cast<std::uint64_t>(disp) : static_cast<std::uint64_t>(static_cast<std::uint32_t>(disp)));
+  }
+  if (m.address_bytes == 2) a_.movzx16(T0, T0);
+}
+
+/// T0 = the linear address. Uses T1.
+void Translator::effective_address(const MemoryOperand& m) {
+  offset_address(m);
+  bool segment_base = m.segment == FS || m.segment == GS;
+  if (!mode_.has(Mode::CODE64)) {
+    segment_base |= (m.segment == DS && mode_.has(Mode::DS_BASE)) || (m.segment == ES && mode_.has(Mode::ES_BASE)) ||
+                    (m.segment == SS && mode_.has(Mode::SS_BASE)) || (m.segment == CS && mode_.has(Mode::CS_BASE));
+  }
+  if (segment_base) {
+    a_.load_gs(T1, VENEER_BLOCK_OFFSET(segment_base) + 8 * m.segment);
+    a_.lea(T0, T0, T1, 0, 0, mode_.has(Mode::CODE64));
+  }
+}
+
+/// The check of an access at T0. Afterwards [T0 + T1] is the operand. Uses T2.
+Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Body body) {
+  VENEER_ASSERT(cold_count_ < max_cold);
+  Cold& cold = cold_[cold_count_++];
+  cold = Cold{};
+  cold.kind = ColdKind::Access;
+  cold.insn = &insn;
+  cold.body = body;
+  cold.flags = flags_;
+  cold.preserved = flags_.at == FlagsAt::Hardware;
+  std::uint8_t bits = 0;
+  if (spec.write) bits |= AccessDescriptor::WRITE;
+  if (spec.read) bits |= AccessDescriptor::READ;
+  if (spec.stack) bits |= AccessDescriptor::STACK;
+  if (spec.stay) bits |= AccessDescriptor::STAY;
+  if (spec.locked) bits |= AccessDescriptor::LOCKED;
+  cold.descriptor = AccessDescriptor{insn.offset, insn.next_offset(), static_cast<std::uint8_t>(spec.size), bits, 0};
+  const auto size = static_cast<std::int32_t>(spec.size);
+
+  a_.rorx(T1, T0, page_shift);
+  a_.movzx16(T1, T1);
+  if (!cold.preserved) {
+    a_.mov(T2, T0);
+    a_.add_gs_index8(T2, T1, tlb_offset(spec.write));  // offset in page if the tag matches, else something huge
+    a_.cmp_imm32(T2, static_cast<std::int32_t>(page_size) - size);
+    cold.from = a_.jcc(Cond::A);
+    a_.load_gs_index8(T1, T1, addend_offset());
+  } else {
+    // Flag-free: (offset + size - 1) >> 12 is zero, tested by JRCXZ.
+    a_.store_gs(VENEER_BLOCK_OFFSET(rcx_save), rcx);
+    a_.load_gs_index8(T2, T1, tlb_offset(spec.write));
+    a_.load_gs_index8(T1, T1, addend_offset());
+    a_.lea(T2, T2, T0, 0, size - 1);
+    a_.mov_imm32(rcx, page_shift);
+    a_.shrx(rcx, T2, rcx);
+    const auto ok = a_.jrcxz();
+    cold.from = a_.jmp();
+    a_.bind8(ok);
+    a_.load_gs(rcx, VENEER_BLOCK_OFFSET(rcx_save));
+  }
+  cold.resume = a_.here();
+  SideEntry& side = side_[&insn - insns_];
+  side.flags = flags_.at;
+  return cold;
+}
+
+void Translator::emit_cold_access(Cold& cold) {
+  a_.bind(cold.from);
+  SideEntry& side = side_[cold.insn - insns_];
+  if (!side.cold_offset) side.cold_offset = static_cast<std::uint32_t>(a_.here() - start_);
+  if (cold.preserved)
+    a_.load_gs(rcx, VENEER_BLOCK_OFFSET(rcx_save));
+  else
+    emit_rebuild(cold.flags);
+  // T0 survives: recipes use T2 at most.
+  a_.call_gs(VENEER_BLOCK_OFFSET(stub_memory));
+  AccessDescriptor d = cold.descriptor;
+  // Behind the descriptor: the way back to the fast form; behind that the bounced one.
+  const bool bounces = (d.flags & AccessDescriptor::WRITE) && cold.body;
+  d.jump_bytes = 5;
+  Assembler::Mark descriptor = a_.here();
+  std::uint64_t raw;
+  std::memcpy(&raw, &d, 8);
+  a_.imm64(raw);
+  (void)descriptor;
+  a_.jmp_to(cold.resume);
+  if (!bounces) return;
+  (this->*cold.body)(*cold.insn, true);
+  a_.call_gs(VENEER_BLOCK_OFFSET(stub_writeback));
+  a_.imm64(raw);
+  a_.jmp_to(cold.done);
+}
+
+}  // namespace veneer::cpu::bt

@@ -1,0 +1,221 @@
+// Making the engine and its vCPUs; loading and storing the architectural state.
+#include <cpuid.h>
+#include <fmt/format.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include <cstring>
+
+#include "cpu/bt/engine_impl.h"
+#include "cpu/bt/signals.h"
+#include "cpu/bt/stubs.h"
+#include "cpu/bt/translate.h"
+#include "cpu/bt/vcpu.h"
+
+namespace veneer::cpu::bt {
+
+BtEngine::BtEngine(machine::GuestMemory& memory, Board& board, const CpuidPolicy& cpuid, const EngineOptions& options)
+    : memory_(memory), board_(board), cpuid_(cpuid), options_(options), gate_(cpuid) {}
+
+Result<void> BtEngine::create() {
+  constexpr unsigned long HWCAP2_FSGSBASE = 1u << 1;
+  if (!(::getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE))
+    return Error(
+        "this host does not let programs set GS base (FSGSBASE): the translator needs a CPU with x86-64-v3 "
+        "and Linux 5.9 or later");
+  TRY_VOID(cache_.create(memory_, options_.code_cache_bytes));
+  install_signal_handlers();
+  using R = CpuidPolicy::Register;
+  const CpuidResult vendor = cpuid_.query(0, 0, {});
+  amd_ = vendor.ebx == 0x68747541 || vendor.ebx == 0x6f677948;       // "Auth", "Hygo"
+  null_keeps_base_ = amd_ && !cpuid_.has(0x80000021, 0, R::Eax, 6);  // NullSelectorClearsBase
+  // Where the host's standard XSAVE format has each component.
+  for (unsigned i = 2; i < 8; i++) {
+    unsigned a = 0, bx = 0, c = 0, d = 0;
+    __cpuid_count(0xd, i, a, bx, c, d);
+    components_[i] = Component{bx, a, (c & 2) != 0};
+  }
+  alignas(16) std::uint8_t image[512] = {};
+  asm volatile("fxsave %0" : "+m"(image));
+  std::memcpy(&mxcsr_mask_, image + 28, 4);
+  if (!mxcsr_mask_) mxcsr_mask_ = 0xffbf;
+  timespec t;
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  start_ns_ = static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
+  memory_.set_code_write_listener([this](machine::MemorySlot& slot, std::uint64_t offset, std::uint64_t size) {
+    for (std::uint64_t at = offset; at < offset + size;) {
+      const std::uint64_t in_page = std::min<std::uint64_t>(page_size - (at & page_offset_mask), offset + size - at);
+      cache_.invalidate(code_page_id(slot.index, at >> page_shift), at & page_offset_mask, in_page);
+      at += in_page;
+    }
+  });
+  return {};
+}
+
+Result<std::unique_ptr<Vcpu>> BtEngine::make_vcpu(unsigned index) {
+  auto vcpu = std::make_unique<BtVcpu>(*this, index);
+  TRY_VOID(vcpu->create());
+  return std::unique_ptr<Vcpu>(std::move(vcpu));
+}
+
+BtVcpu::~BtVcpu() {
+  if (good_poll_) ::munmap(reinterpret_cast<void*>(good_poll_), 2 * page_size);
+}
+
+Result<void> BtVcpu::create() {
+  TRY_VOID(contexts_.create());
+  b = &contexts_.block();
+  // Two pages: one to read through, one that faults.
+  void* pages = ::mmap(nullptr, 2 * page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED || ::mprotect(static_cast<char*>(pages) + page_size, page_size, PROT_NONE) != 0)
+    return Error::from_errno("mapping the poll pages", errno);
+  good_poll_ = reinterpret_cast<std::uint64_t>(pages);
+  b->pending_bad_poll = good_poll_ + page_size;
+  b->poll = good_poll_;
+  b->stub_lookup = reinterpret_cast<std::uint64_t>(veneer_bt_stub_lookup);
+  b->stub_link = reinterpret_cast<std::uint64_t>(veneer_bt_stub_link);
+  b->stub_exit = reinterpret_cast<std::uint64_t>(veneer_bt_stub_exit);
+  b->stub_memory = reinterpret_cast<std::uint64_t>(veneer_bt_stub_memory);
+  b->stub_writeback = reinterpret_cast<std::uint64_t>(veneer_bt_stub_writeback);
+  b->stub_callout = reinterpret_cast<std::uint64_t>(veneer_bt_stub_callout);
+  b->self = reinterpret_cast<std::uint64_t>(this);
+  b->fn_memory =
+      reinterpret_cast<std::uint64_t>(+[](BtVcpu* v, const AccessDescriptor* d) { return v->slow_access(*d); });
+  b->fn_writeback =
+      reinterpret_cast<std::uint64_t>(+[](BtVcpu* v, const AccessDescriptor* d) { return v->write_back(*d); });
+  b->fn_callout =
+      reinterpret_cast<std::uint64_t>(+[](BtVcpu* v, const CalloutRecord* const* r) { return v->callout(**r); });
+  ArchState power_up;
+  reset_state(power_up);
+  set_state(power_up);
+  return {};
+}
+
+void BtVcpu::get_state(ArchState& out) const {
+  out = s;
+  for (unsigned i = 0; i < gpr_count; i++) out.gpr[i] = b->gpr[i];
+  out.rip = b->rip;
+  out.rflags = rflags();
+  out.segments[FS].base = b->segment_base[FS];
+  out.segments[GS].base = b->segment_base[GS];
+  out.kernel_gs_base = b->kernel_gs_base;
+}
+
+void BtVcpu::set_state(const ArchState& in) {
+  s = in;
+  for (unsigned i = 0; i < gpr_count; i++) b->gpr[i] = in.gpr[i];
+  b->rip = in.rip;
+  for (unsigned i = 0; i < segment_count; i++) b->segment_base[i] = in.segments[i].base;
+  b->kernel_gs_base = in.kernel_gs_base;
+  b->tsc_offset = in.tsc_offset;
+  b->irq_pending = 0;
+  b->page_address = 0;
+  shutdown_ = false;
+  set_rflags(in.rflags);
+  mode_changed();
+  flush_all_contexts();
+  vectors_loaded_ = false;
+  select_context();  // gs is loaded again when run() starts
+}
+
+Exit BtVcpu::run() { return run_loop(false); }
+
+Exit BtVcpu::step() { return run_loop(true); }
+
+std::optional<GuestPhys> BtVcpu::translate(GuestVirt address) const {
+  // A walk that leaves accessed bits alone would be nicer; a debugger's read sets them as a real one would not.
+  auto* self = const_cast<BtVcpu*>(this);
+  const Fault kept = fault_;
+  Translation t;
+  const bool ok = self->walk(address.value, Access::Read, false, true, t);
+  self->fault_ = kept;
+  if (!ok) return std::nullopt;
+  return t.address;
+}
+
+void BtVcpu::set_breakpoint(GuestVirt address, bool enabled) {
+  for (unsigned i = 0; i < breakpoint_count_; i++)
+    if (breakpoints_[i] == address.value) {
+      if (!enabled) breakpoints_[i] = breakpoints_[--breakpoint_count_];
+      return;
+    }
+  if (enabled && breakpoint_count_ < std::size(breakpoints_)) breakpoints_[breakpoint_count_++] = address.value;
+}
+
+Block* BtVcpu::translate_at(std::uint64_t linear, CodePageId page) {
+  Block* block = nullptr;
+  with_vectors_saved([&] {
+    CodeCache& cache = engine_.cache();
+    if (cache.nearly_full()) {
+      cache.flush_all();
+      contexts_.for_each([](Context& c) {
+        for (unsigned r = 0; r < regime_count; r++) c.flush_jumps(static_cast<Regime>(r));
+      });
+    }
+    auto bytes_of = [&](CodePageId id) {
+      return engine_.memory().slots()[id >> 40]->host + ((id & ((std::uint64_t{1} << 40) - 1)) << page_shift);
+    };
+    auto announce = [&](CodePageId id) {
+      if (cache.mark_page(id)) contexts_.for_each([&](Context& c) { c.drop_writes_to(bytes_of(id)); });
+    };
+    // The page is watched before its bytes are read (traps.md 13).
+    announce(page);
+    TranslateRequest request{page, bytes_of(page), 0, nullptr, static_cast<std::uint16_t>(linear & page_offset_mask),
+                             mode};
+    block = bt::translate(engine_, request);
+    if (block) return;
+    CodePageId second;
+    if (!fetch_page((linear & ~page_offset_mask) + page_size, second)) return;  // the fault is noted
+    announce(second);
+    request.second_page = second;
+    request.second_bytes = bytes_of(second);
+    block = bt::translate(engine_, request);
+  });
+  return block;
+}
+
+std::string BtVcpu::info_jit() const {
+  const CodeCache& cache = const_cast<BtEngine&>(engine_).cache();
+  const auto& c = cache.counters();
+  return fmt::format(
+      "code cache      {} of {} KiB\n"
+      "blocks          {} translated, {} invalidated, {} instructions, {} flushes\n"
+      "links           {}\n"
+      "look-ups        {}\n"
+      "slow accesses   {} ({} TLB fills, {} bounced)\n"
+      "callouts        {}\n"
+      "events          {}\n"
+      "polls           {}\n"
+      "code writes     {}\n"
+      "context loads   {}\n"
+      "native faults   {}\n",
+      cache.used_bytes() / 1024, cache.capacity_bytes() / 1024, c.blocks, c.invalidated, c.instructions, c.flushes,
+      c.links, count.lookups, count.slow_accesses, count.tlb_fills, count.bounces, count.callouts, count.events,
+      count.polls, count.code_writes, count.context_switches, count.native_faults);
+}
+
+std::string BtVcpu::info_tlb() const {
+  std::string text;
+  auto& contexts = const_cast<ContextSet&>(contexts_);
+  contexts.for_each([&](Context& c) {
+    text += fmt::format("context {:#x}{}:", c.tag, &c == &contexts.current() ? " (current)" : "");
+    for (unsigned r = 0; r < regime_count; r++)
+      text += fmt::format(" {} {} filled", r == 0 ? "supervisor" : r == 1 ? "user" : "override", c.tlb_log[r].count);
+    text += '\n';
+  });
+  return text;
+}
+
+}  // namespace veneer::cpu::bt
+
+namespace veneer::cpu {
+
+Result<std::unique_ptr<Engine>> make_bt_engine(machine::GuestMemory& memory, Board& board, const CpuidPolicy& cpuid,
+                                               const EngineOptions& options) {
+  auto engine = std::make_unique<bt::BtEngine>(memory, board, cpuid, options);
+  TRY_VOID(engine->create());
+  return std::unique_ptr<Engine>(std::move(engine));
+}
+
+}  // namespace veneer::cpu

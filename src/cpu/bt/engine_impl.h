@@ -1,0 +1,69 @@
+// BtEngine: what the vCPUs of one machine share: code cache, translator, policy.
+#pragma once
+
+#include <memory>
+
+#include "cpu/bt/code_cache.h"
+#include "cpu/cpuid.h"
+#include "cpu/engine.h"
+#include "cpu/x86/insn_table.h"
+
+namespace veneer::cpu::bt {
+
+class BtEngine final : public Engine {
+ public:
+  BtEngine(machine::GuestMemory& memory, Board& board, const CpuidPolicy& cpuid, const EngineOptions& options);
+  Result<void> create();
+
+  const char* name() const override { return "bt"; }
+  Result<std::unique_ptr<Vcpu>> make_vcpu(unsigned index) override;
+
+  machine::GuestMemory& memory() { return memory_; }
+  Board& board() { return board_; }
+  const CpuidPolicy& cpuid() const { return cpuid_; }
+  CodeCache& cache() { return cache_; }
+  const EngineOptions& options() const { return options_; }
+  const x86::FeatureGate& gate() const { return gate_; }
+  /// AMD processors keep FS and GS base when a null selector is loaded; the guest sees what its CPUID vendor does.
+  bool null_keeps_base() const { return null_keeps_base_; }
+  bool amd() const { return amd_; }
+  /// MXCSR bits that may be set.
+  std::uint32_t mxcsr_mask() const { return mxcsr_mask_; }
+  /// CLOCK_MONOTONIC when the machine was made: the paravirtual clock's zero.
+  std::uint64_t start_ns() const { return start_ns_; }
+  /// Bytes of an XSAVE area with these components (SDM 1 13.4), in standard or compacted format.
+  unsigned xsave_bytes(std::uint64_t mask, bool compact) const {
+    unsigned end = 576;
+    for (unsigned i = 2; i < 8; i++) {
+      if (!((mask >> i) & 1)) continue;
+      const Component& c = components_[i];
+      if (!compact)
+        end = end > c.offset + c.size ? end : c.offset + c.size;
+      else
+        end = (c.aligned ? (end + 63) & ~63u : end) + c.size;
+    }
+    return end;
+  }
+  unsigned component_offset(unsigned i) const { return components_[i].offset; }
+  /// XSAVE components the guest may own (XCR0 mask).
+  std::uint64_t vector_mask() const { return cpuid_.xcr0_mask(); }
+
+ private:
+  machine::GuestMemory& memory_;
+  Board& board_;
+  const CpuidPolicy& cpuid_;
+  EngineOptions options_;
+  x86::FeatureGate gate_;
+  CodeCache cache_;
+  bool null_keeps_base_ = false;
+  bool amd_ = false;
+  struct Component {
+    unsigned offset = 0, size = 0;
+    bool aligned = false;
+  };
+  Component components_[8];
+  std::uint32_t mxcsr_mask_ = 0xffff;
+  std::uint64_t start_ns_ = 0;
+};
+
+}  // namespace veneer::cpu::bt

@@ -1,0 +1,417 @@
+// The MMU: page walks, TLB fills, and every access of C++ to guest-virtual memory. Register-only.
+//
+// SDM 3A chapter 4. Permissions, accessed and dirty bits, SMEP, SMAP, WP, NX are all settled here, at fill time.
+#include "base/bits.h"
+#include "cpu/bt/engine_impl.h"
+#include "cpu/bt/vcpu.h"
+
+namespace veneer::cpu::bt {
+namespace {
+
+constexpr std::uint64_t PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80;
+constexpr std::uint64_t PTE_NX = std::uint64_t{1} << 63;
+
+void copy(void* to, const void* from, unsigned size) {
+  auto* t = static_cast<std::uint8_t*>(to);
+  auto* f = static_cast<const std::uint8_t*>(from);
+  switch (size) {
+    case 1:
+      *t = *f;
+      return;
+    case 2:
+      __builtin_memcpy(t, f, 2);
+      return;
+    case 4:
+      __builtin_memcpy(t, f, 4);
+      return;
+    case 8:
+      __builtin_memcpy(t, f, 8);
+      return;
+    default: {
+      std::uint64_t n = size;
+      asm volatile("rep movsb" : "+D"(t), "+S"(f), "+c"(n) : : "memory");
+    }
+  }
+}
+
+}  // namespace
+
+bool BtVcpu::walk(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out) {
+  if (!(s.cr0 & CR0_PG)) {
+    out = {GuestPhys{address & 0xffffffffu}, true, true};
+    return true;
+  }
+  const bool pae = s.cr4 & CR4_PAE;
+  const bool lma = s.long_mode();
+  const bool nxe = s.efer & EFER_NXE;
+  const bool write = access == Access::Write;
+  const bool fetch = access == Access::Fetch;
+  std::uint32_t error =
+      (write ? PF_WRITE : 0) | (user ? PF_USER : 0) | (fetch && ((nxe && pae) || (s.cr4 & CR4_SMEP)) ? PF_FETCH : 0);
+  auto page_fault = [&](std::uint32_t extra) {
+    fault_ = Fault{VECTOR_PF, true, error | extra, lma ? address : address & 0xffffffffu};
+    return false;
+  };
+
+  auto& memory = engine_.memory();
+  const std::uint64_t physical_mask = byte_mask(8) >> (64 - engine_.cpuid().physical_bits());
+  const std::uint64_t frame_mask = pae ? physical_mask & ~page_offset_mask : 0xfffff000u;
+  std::uint64_t reserved = pae ? (~physical_mask & 0x000fffffffffffffu) : 0;
+  if (pae && !nxe) reserved |= PTE_NX;
+  if (pae && !lma) reserved |= std::uint64_t{0x7ff} << 52;
+
+  unsigned level = lma ? 4 : pae ? 3 : 2;
+  std::uint64_t table = s.cr3 & (pae ? (lma ? frame_mask : 0xffffffe0u) : 0xfffff000u);
+  bool can_write = true, can_user = true, no_execute = false;
+  std::uint64_t* entries[5] = {};
+  std::uint64_t values[5] = {};
+  GuestPhys places[5];
+  std::uint64_t page_mask = page_offset_mask;
+  const unsigned top = level;
+
+  for (;; level--) {
+    const unsigned bits = pae ? 9 : 10;
+    const unsigned shift = page_shift + bits * (level - 1);
+    const std::uint64_t index = (address >> shift) & ((1u << bits) - 1) & (pae && !lma && level == 3 ? 3u : ~0u);
+    const GuestPhys place{table + index * (pae ? 8 : 4)};
+    places[level] = place;
+    HostPtr host = memory.at(place, pae ? 8 : 4);
+    std::uint64_t entry = 0;
+    if (host && pae)
+      entry = __atomic_load_n(reinterpret_cast<std::uint64_t*>(host), __ATOMIC_RELAXED);
+    else if (host)
+      entry = __atomic_load_n(reinterpret_cast<std::uint32_t*>(host), __ATOMIC_RELAXED);
+    else
+      entry = byte_mask(pae ? 8 : 4);  // nobody answers: all ones, a reserved-bit fault
+    entries[level] = reinterpret_cast<std::uint64_t*>(host);
+    values[level] = entry;
+    if (!(entry & PTE_P)) return page_fault(0);
+    const bool pdpte = pae && !lma && level == 3;
+    if (pdpte) {
+      if (entry & (reserved | 0x1e6)) return page_fault(PF_PRESENT | PF_RESERVED);
+      table = entry & frame_mask;
+      continue;
+    }
+    if (entry & reserved) return page_fault(PF_PRESENT | PF_RESERVED);
+    if (pae && level == 4 && (entry & PTE_PS)) return page_fault(PF_PRESENT | PF_RESERVED);
+    can_write &= (entry & PTE_W) != 0;
+    can_user &= (entry & PTE_U) != 0;
+    no_execute |= pae && (entry & PTE_NX);
+    const bool large = level > 1 && (entry & PTE_PS) && (pae || (s.cr4 & CR4_PSE));
+    if (level == 1 || large) {
+      if (large) {
+        page_mask = (std::uint64_t{1} << shift) - 1;
+        const std::uint64_t low_reserved =
+            pae ? page_mask & ~std::uint64_t{0x1fff} : 0x3fe000 & ~std::uint64_t{0x1fe000};
+        if (entry & low_reserved) return page_fault(PF_PRESENT | PF_RESERVED);
+      }
+      break;
+    }
+    table = entry & frame_mask;
+  }
+
+  // Permissions (SDM 3A 4.6.1)
+  const bool wp = s.cr0 & CR0_WP;
+  if (user) {
+    if (!can_user || (write && !can_write) || (fetch && no_execute)) return page_fault(PF_PRESENT);
+  } else {
+    if (fetch && no_execute) return page_fault(PF_PRESENT);
+    if (fetch && can_user && (s.cr4 & CR4_SMEP)) return page_fault(PF_PRESENT);
+    if (!fetch && can_user && (s.cr4 & CR4_SMAP) && !smap_override) return page_fault(PF_PRESENT);
+    if (write && !can_write && wp) return page_fault(PF_PRESENT);
+  }
+
+  // Accessed and dirty bits, atomically, top down.
+  for (unsigned l = top; l >= level; l--) {
+    if (pae && !lma && l == 3) continue;
+    const std::uint64_t want = PTE_A | (l == level && write ? PTE_D : 0);
+    if ((values[l] & want) == want) continue;
+    if (pae)
+      __atomic_fetch_or(entries[l], want, __ATOMIC_SEQ_CST);
+    else
+      __atomic_fetch_or(reinterpret_cast<std::uint32_t*>(entries[l]), static_cast<std::uint32_t>(want),
+                        __ATOMIC_SEQ_CST);
+    values[l] |= want;
+    if (auto* slot = memory.find(places[l]); slot && slot->code_pages[(places[l] - slot->base) >> page_shift])
+      code_written(*slot, places[l] - slot->base, pae ? 8 : 4);
+  }
+
+  std::uint64_t frame = values[level] & frame_mask;
+  if (!pae && level == 2) frame = (values[level] & 0xffc00000u) | ((values[level] & 0x1fe000u) << 19);  // PSE-36
+  out.address = GuestPhys{(frame & ~page_mask) | (address & page_mask)};
+  out.large = level > 1;
+  const bool write_allowed = can_write || (!user && !wp);
+  out.writable = write_allowed && (values[level] & PTE_D);
+  return true;
+}
+
+HostPtr BtVcpu::page_pointer(std::uint64_t address, Access access, bool supervisor, GuestPhys& physical,
+                             bool& faulted) {
+  faulted = false;
+  const bool user = cpl_ == 3 && !supervisor;
+  const bool override_smap = user || !(s.cr4 & CR4_SMAP) || (!supervisor && (s.rflags & RFLAGS_AC));
+  const Regime regime = user ? Regime::User : override_smap ? Regime::Override : Regime::Supervisor;
+  Context& context = contexts_.current();
+  const std::uint64_t page = address & ~page_offset_mask;
+  const unsigned slot_index = static_cast<unsigned>(address >> page_shift) & (table_slots - 1);
+  TlbTable& table = context.tlb(regime);
+  const std::uint64_t tag = access == Access::Write ? table.write_tag[slot_index] : table.read_tag[slot_index];
+  if (address + tag < page_size && tag != invalid_tag)
+    return reinterpret_cast<HostPtr>(address + table.addend[slot_index]);
+
+  Translation t;
+  if (!walk(address, access, user, override_smap, t)) {
+    faulted = true;
+    return nullptr;
+  }
+  physical = t.address;
+  machine::MemorySlot* slot = engine_.memory().find(t.address);
+  if (!slot) return nullptr;
+  const std::uint64_t offset = t.address - slot->base;
+  const bool code = slot->code_pages[offset >> page_shift].load(std::memory_order_relaxed) != 0;
+  const bool rom = slot->kind == machine::SlotKind::Rom;
+  context.fill(regime, page, slot->host + (offset & ~page_offset_mask), t.writable && !code && !rom, t.large);
+  count.tlb_fills++;
+  if (access == Access::Write && (code || rom)) return nullptr;
+  return slot->host + offset;
+}
+
+void BtVcpu::physical_read(GuestPhys address, void* out, unsigned size) {
+  if (HostPtr host = engine_.memory().at(address, size)) return copy(out, host, size);
+  auto* to = static_cast<std::uint8_t*>(out);
+  with_vectors_saved([&] {
+    // Registers are 1, 2, 4 or 8 bytes wide; wider operands go in pieces as on the bus.
+    for (unsigned done = 0; done < size;) {
+      unsigned piece = 8;
+      while (piece > size - done || ((address.value + done) & (piece - 1))) piece /= 2;
+      if (size == 1 || size == 2 || size == 4 || size == 8) piece = size;
+      const std::uint64_t value = engine_.board().read_mmio(address + done, piece);
+      __builtin_memcpy(to + done, &value, piece);
+      done += piece;
+    }
+  });
+}
+
+void BtVcpu::physical_write(GuestPhys address, const void* data, unsigned size) {
+  auto& memory = engine_.memory();
+  machine::MemorySlot* slot = memory.find(address);
+  if (slot && slot->kind == machine::SlotKind::Ram && address.value - slot->base.value + size <= slot->size_bytes) {
+    const std::uint64_t offset = address - slot->base;
+    copy(slot->host + offset, data, size);
+    if (slot->code_pages[offset >> page_shift].load(std::memory_order_relaxed)) code_written(*slot, offset, size);
+    return;
+  }
+  if (slot) return;  // ROM swallows writes
+  auto* from = static_cast<const std::uint8_t*>(data);
+  with_vectors_saved([&] {
+    for (unsigned done = 0; done < size;) {
+      unsigned piece = 8;
+      while (piece > size - done || ((address.value + done) & (piece - 1))) piece /= 2;
+      if (size == 1 || size == 2 || size == 4 || size == 8) piece = size;
+      std::uint64_t value = 0;
+      __builtin_memcpy(&value, from + done, piece);
+      engine_.board().write_mmio(address + done, piece, value);
+      done += piece;
+    }
+  });
+}
+
+bool BtVcpu::read_memory(std::uint64_t address, void* out, unsigned size, bool supervisor) {
+  auto* to = static_cast<std::uint8_t*>(out);
+  while (size) {
+    const auto piece = static_cast<unsigned>(std::min<std::uint64_t>(size, page_size - (address & page_offset_mask)));
+    GuestPhys physical;
+    bool faulted;
+    HostPtr host = page_pointer(address, Access::Read, supervisor, physical, faulted);
+    if (faulted) return false;
+    if (host)
+      copy(to, host, piece);
+    else
+      physical_read(physical, to, piece);
+    address += piece, to += piece, size -= piece;
+  }
+  return true;
+}
+
+bool BtVcpu::write_memory(std::uint64_t address, const void* data, unsigned size, bool supervisor) {
+  // Both pages must be writable before the first byte changes.
+  const auto first = static_cast<unsigned>(std::min<std::uint64_t>(size, page_size - (address & page_offset_mask)));
+  GuestPhys physical[2];
+  HostPtr host[2] = {};
+  bool faulted;
+  host[0] = page_pointer(address, Access::Write, supervisor, physical[0], faulted);
+  if (faulted) return false;
+  if (first < size) {
+    host[1] = page_pointer(address + first, Access::Write, supervisor, physical[1], faulted);
+    if (faulted) return false;
+  }
+  auto* from = static_cast<const std::uint8_t*>(data);
+  auto put = [&](unsigned i, const std::uint8_t* bytes, unsigned n) {
+    if (host[i])
+      copy(host[i], bytes, n);
+    else
+      physical_write(physical[i], bytes, n);
+  };
+  put(0, from, first);
+  if (first < size) put(1, from + first, size - first);
+  return true;
+}
+
+std::uint64_t BtVcpu::effective_address(const MemoryOperand& o) const {
+  std::uint64_t ea = static_cast<std::uint64_t>(o.displacement);
+  if (o.base == MemoryOperand::rip)
+    ea += b->page_address;
+  else if (o.base != MemoryOperand::none)
+    ea += b->gpr[o.base];
+  if (o.index != MemoryOperand::none) ea += b->gpr[o.index] << o.scale_log2;
+  if (o.address_bytes == 4) ea &= 0xffffffffu;
+  if (o.address_bytes == 2) ea &= 0xffffu;
+  return ea;
+}
+
+bool BtVcpu::linear_address(const MemoryOperand& o, std::uint64_t& out) {
+  std::uint64_t ea = effective_address(o);
+  if (code64()) {
+    if (o.segment == FS || o.segment == GS) ea += b->segment_base[o.segment];
+    if (!canonical(ea)) return raise(o.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
+  } else {
+    ea = (ea + b->segment_base[o.segment]) & 0xffffffffu;
+  }
+  out = ea;
+  return true;
+}
+
+std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
+  count.slow_accesses++;
+  const std::uint64_t address = b->t0;
+  const bool stack = d.flags & AccessDescriptor::STACK;
+  auto fail = [&] {
+    const Fault f = fault_;
+    deliver(f, EventKind::Exception, rip_of(d.offset));
+    b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
+    return std::uint64_t{1};
+  };
+  if (force_gp_) {
+    force_gp_ = false;
+    raise(stack ? VECTOR_SS : VECTOR_GP, 0);
+    return fail();
+  }
+  if (code64() && (!canonical(address) || !canonical(address + d.size - 1))) {
+    raise(stack ? VECTOR_SS : VECTOR_GP, 0);
+    return fail();
+  }
+  const bool write = d.flags & AccessDescriptor::WRITE;
+  const Access access = write ? Access::Write : Access::Read;
+  const auto first = static_cast<unsigned>(std::min<std::uint64_t>(d.size, page_size - (address & page_offset_mask)));
+  bool faulted;
+  GuestPhys physical[2];
+  HostPtr host[2] = {};
+  host[0] = page_pointer(address, access, false, physical[0], faulted);
+  if (faulted) return fail();
+  if (first == d.size && host[0]) {
+    b->t1 = reinterpret_cast<std::uint64_t>(host[0]) - address;
+    return vectors_loaded_ ? 0 : (load_vectors(), 0);
+  }
+  std::uint64_t second_address = address + first;
+  if (!code64()) second_address &= 0xffffffffu;
+  if (first < d.size) {
+    host[1] = page_pointer(second_address, access, false, physical[1], faulted);
+    if (faulted) return fail();
+  }
+  // The bounce: the operand goes through a buffer with the same low 6 address bits.
+  count.bounces++;
+  std::uint8_t* buffer = bounce_area() + (address & 63);
+  if (!write || (d.flags & AccessDescriptor::READ)) {
+    auto get = [&](unsigned i, std::uint8_t* to, unsigned n) {
+      if (host[i])
+        copy(to, host[i], n);
+      else
+        physical_read(physical[i], to, n);
+    };
+    get(0, buffer, first);
+    if (first < d.size) get(1, buffer + first, d.size - first);
+  }
+  b->t1 = reinterpret_cast<std::uint64_t>(buffer) - address;
+  if (!vectors_loaded_) load_vectors();
+  if (!write) return 0;
+  bounce_.address = address;
+  bounce_.size = d.size;
+  bounce_.first_bytes = first;
+  // Pages are kept by physical address: between here and write_back() nothing can change the mapping.
+  for (unsigned i = 0; i < 2; i++)
+    if (host[i]) {
+      for (const auto& slot : engine_.memory().slots())
+        if (static_cast<std::uint64_t>(host[i] - slot->host) < slot->size_bytes)
+          physical[i] = slot->base + static_cast<std::uint64_t>(host[i] - slot->host);
+    }
+  bounce_.part[0] = physical[0];
+  bounce_.part[1] = physical[1];
+  return d.jump_bytes;
+}
+
+std::uint64_t BtVcpu::write_back(const AccessDescriptor& d) {
+  leave_soon_ = false;
+  const std::uint8_t* buffer = bounce_area() + (bounce_.address & 63);
+  physical_write(bounce_.part[0], buffer, bounce_.first_bytes);
+  if (bounce_.first_bytes < bounce_.size)
+    physical_write(bounce_.part[1], buffer + bounce_.first_bytes, bounce_.size - bounce_.first_bytes);
+  if (leave_soon_ && !(d.flags & AccessDescriptor::STAY)) {
+    b->rip = rip_of(d.next_offset);
+    b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
+    return 1;
+  }
+  if (!vectors_loaded_) load_vectors();
+  return 0;
+}
+
+void BtVcpu::code_written(machine::MemorySlot& slot, std::uint64_t offset, std::uint64_t size) {
+  count.code_writes++;
+  const std::uint64_t first = offset >> page_shift, last = (offset + size - 1) >> page_shift;
+  for (std::uint64_t page = first; page <= last; page++) {
+    const std::uint64_t from = page == first ? offset & page_offset_mask : 0;
+    const std::uint64_t to = page == last ? ((offset + size - 1) & page_offset_mask) + 1 : page_size;
+    if (engine_.cache().invalidate(code_page_id(slot.index, page), from, to - from)) leave_soon_ = true;
+  }
+}
+
+// ---- contexts
+
+void BtVcpu::select_context() {
+  // What a context is valid for: the table root (with PCID when enabled) and the bits that change permissions.
+  const bool paging = s.cr0 & CR0_PG;
+  std::uint64_t tag = paging ? (s.cr4 & CR4_PCIDE ? s.cr3 : s.cr3 & ~std::uint64_t{0xfff}) : 1;
+  tag |= std::uint64_t{(s.cr0 & CR0_WP) != 0} << 63;
+  tag |= std::uint64_t{(s.cr4 & CR4_SMAP) != 0} << 62;
+  tag |= std::uint64_t{(s.cr4 & CR4_SMEP) != 0} << 61;
+  tag |= std::uint64_t{(s.efer & EFER_NXE) != 0} << 60;
+  tag |= std::uint64_t{(s.efer & EFER_LMA) != 0} << 59;
+  tag |= std::uint64_t{(s.cr4 & CR4_PAE) != 0} << 58;
+  tag |= std::uint64_t{(s.cr4 & CR4_PCIDE) != 0} << 57;
+  tag |= std::uint64_t{(s.cr4 & CR4_PSE) != 0} << 56;
+  tag |= std::uint64_t{paging} << 55;
+  contexts_.select(tag);
+  count.context_switches++;
+  load_gs();
+}
+
+void BtVcpu::load_cr3(std::uint64_t value, bool keep) {
+  s.cr3 = value;
+  select_context();
+  if (!keep) contexts_.current().flush();
+}
+
+void BtVcpu::paging_mode_changed() {
+  flush_all_contexts();
+  select_context();
+}
+
+void BtVcpu::flush_all_contexts() {
+  contexts_.for_each([](Context& c) { c.flush(); });
+}
+
+void BtVcpu::invalidate_page(std::uint64_t address) {
+  // Global entries may live in any context, so all of them drop the page.
+  contexts_.for_each([&](Context& c) { c.invalidate_page(address); });
+}
+
+}  // namespace veneer::cpu::bt

@@ -1,0 +1,266 @@
+// The run loop: events, look-up of the next block, entering it, and what happens after it came back. Register-only.
+#include "base/bits.h"
+#include "cpu/bt/engine_impl.h"
+#include "cpu/bt/signals.h"
+#include "cpu/bt/stubs.h"
+#include "cpu/bt/translate.h"
+#include "cpu/bt/vcpu.h"
+
+namespace veneer::cpu::bt {
+
+void BtVcpu::kick() noexcept {
+  look_.store(true, std::memory_order_relaxed);
+  __atomic_store_n(&b->poll, b->pending_bad_poll, __ATOMIC_SEQ_CST);
+}
+
+void BtVcpu::request_exit() noexcept {
+  exit_requested_.store(true, std::memory_order_seq_cst);
+  kick();
+}
+
+std::uint64_t BtVcpu::rflags() const {
+  return (s.rflags & ~(RFLAGS_ARITH | RFLAGS_IF | RFLAGS_DF)) | RFLAGS_FIXED1 | (b->arith_flags & RFLAGS_ARITH) |
+         (b->interrupt_flag << 9) | (b->direction << 10);
+}
+
+void BtVcpu::set_rflags(std::uint64_t value) {
+  constexpr std::uint64_t known = RFLAGS_ARITH | RFLAGS_TF | RFLAGS_IF | RFLAGS_DF | RFLAGS_IOPL | RFLAGS_NT |
+                                  RFLAGS_RF | RFLAGS_VM | RFLAGS_AC | RFLAGS_VIF | RFLAGS_VIP | RFLAGS_ID;
+  value = (value & known) | RFLAGS_FIXED1;
+  const std::uint64_t changed = (s.rflags ^ value) & (RFLAGS_AC | RFLAGS_VM | RFLAGS_IOPL);
+  s.rflags = value;
+  set_arith(value);
+  b->interrupt_flag = (value >> 9) & 1;
+  b->direction = (value >> 10) & 1;
+  if (changed) mode_changed();
+}
+
+void BtVcpu::set_reg(unsigned n, std::uint64_t value, unsigned bytes) {
+  std::uint64_t& r = b->gpr[n];
+  switch (bytes) {
+    case 1:
+      r = (r & ~std::uint64_t{0xff}) | (value & 0xff);
+      break;
+    case 2:
+      r = (r & ~std::uint64_t{0xffff}) | (value & 0xffff);
+      break;
+    case 4:
+      r = value & 0xffffffffu;
+      break;
+    default:
+      r = value;
+  }
+}
+
+Outcome BtVcpu::fault(std::uint8_t vector) {
+  fault_ = Fault{vector, false, 0, 0};
+  return Outcome::Fault;
+}
+
+Outcome BtVcpu::fault(std::uint8_t vector, std::uint32_t error) {
+  fault_ = Fault{vector, true, error, 0};
+  return Outcome::Fault;
+}
+
+InterruptPort& BtVcpu::interrupts() { return engine_.board().interrupts(index_); }
+
+std::uint64_t BtVcpu::read_tsc() const { return __builtin_ia32_rdtsc() + s.tsc_offset; }
+
+void BtVcpu::load_gs() const {
+  if (running_) asm volatile("wrgsbase %0" : : "r"(contexts_.current().layout));
+}
+
+bool BtVcpu::take_events() {
+  __atomic_store_n(&b->poll, good_poll_, __ATOMIC_SEQ_CST);
+  look_.store(false, std::memory_order_seq_cst);
+  InterruptPort& port = interrupts();
+  if (port.nmi_pending() && !s.nmi_blocked && !s.interrupt_shadow) {
+    with_vectors_saved([&] { port.take_nmi(); });
+    s.nmi_blocked = true;
+    s.halted = false;
+    deliver(Fault{VECTOR_NMI, false, 0, 0}, EventKind::External, b->rip);
+    return true;
+  }
+  const bool pending = port.interrupt_pending();
+  if (pending && b->interrupt_flag && !s.interrupt_shadow) {
+    int vector = -1;
+    with_vectors_saved([&] {
+      if (auto v = port.acknowledge()) vector = *v;
+    });
+    b->irq_pending = 0;
+    if (vector >= 0) {
+      s.halted = false;
+      deliver(Fault{static_cast<std::uint8_t>(vector), false, 0, 0}, EventKind::External, b->rip);
+    }
+    return vector >= 0;
+  }
+  b->irq_pending = pending;
+  return false;
+}
+
+bool BtVcpu::fetch_page(std::uint64_t linear, CodePageId& page) {
+  const auto regime = static_cast<unsigned>(mode.regime());
+  Context& context = contexts_.current();
+  const std::uint64_t page_address = linear & ~page_offset_mask;
+  FetchEntry& entry = context.fetch[regime][(linear >> page_shift) % Context::fetch_entries];
+  if (entry.page == page_address) {
+    page = entry.code_page;
+    return true;
+  }
+  Translation t;
+  if (!walk(linear, Access::Fetch, cpl_ == 3, false, t)) return false;
+  machine::MemorySlot* slot = engine_.memory().find(t.address);
+  if (!slot) return raise(VECTOR_UD);  // nobody answers the fetch: all ones, which is an undefined instruction
+  page = code_page_id(slot->index, (t.address - slot->base) >> page_shift);
+  entry = {page_address, page};
+  if (t.large) context.note_large(page_address);
+  return true;
+}
+
+Block* BtVcpu::find_block(std::uint64_t linear) {
+  count.lookups++;
+  CodePageId page;
+  if (!fetch_page(linear, page)) return nullptr;
+  const auto offset = static_cast<unsigned>(linear & page_offset_mask);
+  Block* block = engine_.cache().find(page, offset, mode);
+  if (block && block->straddles) {
+    // The tail belongs to another page, whose mapping is checked at each look-up.
+    CodePageId second;
+    if (!fetch_page((linear & ~page_offset_mask) + page_size, second)) return nullptr;
+    if (second != block->second_page) {
+      engine_.cache().invalidate(page, offset, 1);
+      block = nullptr;
+    }
+  }
+  if (!block) block = translate_at(linear, page);
+  return block;
+}
+
+Exit BtVcpu::run_loop(bool single) {
+  ThreadScope scope(*this);
+  running_ = true;
+  load_gs();
+  Exit result;
+  auto finish = [&](ExitReason reason) {
+    save_vectors();
+    running_ = false;
+    result.reason = reason;
+    return result;
+  };
+  Block* link_from = nullptr;
+  LinkSite* link_site = nullptr;
+  for (;;) {
+    if (shutdown_) return finish(ExitReason::Shutdown);
+    if (exit_requested_.load(std::memory_order_relaxed) && !s.interrupt_shadow) {
+      exit_requested_.store(false);
+      return finish(ExitReason::Interrupted);
+    }
+    if (take_events()) link_site = nullptr;
+    if (shutdown_) continue;
+    if (s.halted) return finish(ExitReason::Halted);
+
+    std::uint64_t linear = b->rip;
+    if (!code64()) linear = (linear + s.segments[CS].base) & 0xffffffffu;
+    if (breakpoint_count_ && !single)
+      for (unsigned i = 0; i < breakpoint_count_; i++)
+        if (breakpoints_[i] == linear && !resumed_at_breakpoint_) return finish(ExitReason::Debug);
+    resumed_at_breakpoint_ = false;
+
+    const bool trap = s.rflags & RFLAGS_TF;
+    const bool one = single || trap || s.interrupt_shadow || breakpoint_count_;
+    mode.bits = one ? mode.bits | Mode::SINGLE : mode.bits & ~Mode::SINGLE;
+    if (code64() ? !canonical(linear) : b->rip > s.segments[CS].limit) {
+      fault(VECTOR_GP, 0);
+      deliver(fault_, EventKind::Exception, b->rip);
+      if (single) return finish(ExitReason::Debug);
+      continue;
+    }
+    Block* block = find_block(linear);
+    if (!block) {
+      if (failed_) {
+        result.message = failure_;
+        return finish(ExitReason::Failed);
+      }
+      deliver(fault_, EventKind::Exception, b->rip);
+      if (single) return finish(ExitReason::Debug);
+      continue;
+    }
+    if (link_site && !link_from->dead && link_from->page == block->page && link_site->target == block->offset &&
+        link_from->mode == block->mode && !block->straddles)
+      engine_.cache().link(link_from, *link_site, block);
+    link_site = nullptr;
+    if (!one) {
+      Context& context = contexts_.current();
+      const auto r = static_cast<unsigned>(mode.regime());
+      if (context.jump_mode[r] != mode.bits) {
+        context.flush_jumps(mode.regime());
+        context.jump_mode[r] = mode.bits;
+      }
+      context.fill_jump(mode.regime(), linear, block->code);
+    }
+    load_vectors();
+    s.interrupt_shadow = false;
+    s.rflags &= ~RFLAGS_RF;
+    b->page_address = linear & ~page_offset_mask;
+    const std::uint64_t events_before = count.events;
+    set_arith(b->arith_flags);
+    veneer_bt_enter(block->code + block->direct_offset, linear);
+    set_arith(b->arith_flags);
+
+    auto to_rip = [&] {
+      if (!code64()) b->rip = (b->rip - s.segments[CS].base) & 0xffffffffu;
+    };
+    switch (static_cast<ExitKind>(b->exit_kind)) {
+      case ExitKind::Lookup:
+        to_rip();
+        break;
+      case ExitKind::Link:
+        to_rip();
+        count.links++;
+        link_site = engine_.cache().find_site(reinterpret_cast<const std::uint8_t*>(b->exit_arg), &link_from);
+        break;
+      case ExitKind::Poll:
+        count.polls++;
+        break;
+      case ExitKind::Resume:
+        break;
+      case ExitKind::Fault:
+        if (failed_) {
+          result.message = failure_;
+          return finish(ExitReason::Failed);
+        }
+        fault_ = Fault{static_cast<std::uint8_t>(b->exit_arg), false, 0, 0};
+        deliver(fault_, EventKind::Exception, b->rip);
+        break;
+    }
+    if (trap && count.events == events_before && (rflags() & RFLAGS_TF)) {
+      s.dr[6] = (s.dr[6] & ~std::uint64_t{0xf}) | (1u << 14);  // BS
+      deliver(Fault{VECTOR_DB, false, 0, 0}, EventKind::Exception, b->rip);
+    }
+    if (single) return finish(shutdown_ ? ExitReason::Shutdown : ExitReason::Debug);
+  }
+}
+
+std::uint64_t BtVcpu::callout(const CalloutRecord& record) {
+  count.callouts++;
+  const Outcome outcome = record.function(*this, record);
+  switch (outcome) {
+    case Outcome::Continue:
+      if (!vectors_loaded_) load_vectors();
+      return 0;
+    case Outcome::Next:
+      b->rip = rip_of(record.next_offset);
+      break;
+    case Outcome::Leave:
+      break;
+    case Outcome::Fault: {
+      const Fault f = fault_;
+      deliver(f, EventKind::Exception, rip_of(record.offset));
+      break;
+    }
+  }
+  b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
+  return 1;
+}
+
+}  // namespace veneer::cpu::bt

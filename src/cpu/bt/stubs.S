@@ -1,0 +1,160 @@
+// Entering and leaving translated code, and the calls out of it.
+//
+// Register convention inside translated code (docs/engine.md): guest rax rcx rdx rbx rbp rsi rdi r8 r9 r12 r13 in
+// their own host registers, guest rsp in host r11, guest r10 r11 r14 r15 in the vCPU block; host r14 r15 r10 are
+// scratch T0 T1 T2; host rsp is ours; gs is the vCPU block; RFLAGS' arithmetic bits are the guest's.
+// Vector and x87 registers are the guest's all the time: nothing here, and nothing called from here, touches them.
+
+#define RIP 0x80
+#define T0 0x98
+#define T1 0xa0
+#define T2 0xa8
+#define HOST_RSP 0xb0
+#define ARITH_FLAGS 0xb8
+#define EXIT_KIND 0x128
+#define EXIT_ARG 0x130
+#define SELF 0x160
+#define FN_MEMORY 0x170
+#define FN_WRITEBACK 0x178
+#define FN_CALLOUT 0x180
+
+#define EXIT_KIND_LOOKUP 0
+#define EXIT_KIND_LINK 1
+
+        .text
+
+.macro SAVE_GUEST
+        mov     %rax, %gs:0x00
+        mov     %rcx, %gs:0x08
+        mov     %rdx, %gs:0x10
+        mov     %rbx, %gs:0x18
+        mov     %r11, %gs:0x20
+        mov     %rbp, %gs:0x28
+        mov     %rsi, %gs:0x30
+        mov     %rdi, %gs:0x38
+        mov     %r8,  %gs:0x40
+        mov     %r9,  %gs:0x48
+        mov     %r12, %gs:0x60
+        mov     %r13, %gs:0x68
+.endm
+
+.macro LOAD_GUEST
+        mov     %gs:0x00, %rax
+        mov     %gs:0x08, %rcx
+        mov     %gs:0x10, %rdx
+        mov     %gs:0x18, %rbx
+        mov     %gs:0x20, %r11
+        mov     %gs:0x28, %rbp
+        mov     %gs:0x30, %rsi
+        mov     %gs:0x38, %rdi
+        mov     %gs:0x40, %r8
+        mov     %gs:0x48, %r9
+        mov     %gs:0x60, %r12
+        mov     %gs:0x68, %r13
+.endm
+
+// void veneer_bt_enter(const void* code, uint64_t t0): runs translated code until it exits.
+        .globl  veneer_bt_enter
+        .type   veneer_bt_enter, @function
+veneer_bt_enter:
+        push    %rbp
+        push    %rbx
+        push    %r12
+        push    %r13
+        push    %r14
+        push    %r15
+        push    %rdi                    // the code to jump to
+        mov     %rsi, %r14
+        mov     %rsp, %gs:HOST_RSP
+        push    %gs:ARITH_FLAGS         // only arithmetic bits and bit 1 are set there
+        popfq
+        LOAD_GUEST
+        jmp     *(%rsp)
+        .size   veneer_bt_enter, . - veneer_bt_enter
+
+// jump here: T0 = guest RIP that has no known translation
+        .globl  veneer_bt_stub_lookup
+veneer_bt_stub_lookup:
+        mov     %r14, %gs:RIP
+        movq    $EXIT_KIND_LOOKUP, %gs:EXIT_KIND
+        jmp     veneer_bt_stub_exit
+
+// jump here: T0 = guest RIP, T1 = the patchable jump that wants to be linked
+        .globl  veneer_bt_stub_link
+veneer_bt_stub_link:
+        mov     %r14, %gs:RIP
+        mov     %r15, %gs:EXIT_ARG
+        movq    $EXIT_KIND_LINK, %gs:EXIT_KIND
+
+// jump here: rip, exit_kind, exit_arg are set
+        .globl  veneer_bt_stub_exit
+veneer_bt_stub_exit:
+        SAVE_GUEST
+        mov     %gs:HOST_RSP, %rsp
+        pushfq
+        pop     %gs:ARITH_FLAGS
+        cld
+        add     $8, %rsp
+        pop     %r15
+        pop     %r14
+        pop     %r13
+        pop     %r12
+        pop     %rbx
+        pop     %rbp
+        ret
+
+// call here; 8 bytes of descriptor follow the call. Saves everything, calls function(self, descriptor).
+// The function's answer: 0 go on behind the descriptor; 1 leave to the run loop; else go on `answer` bytes behind.
+.macro CALL_OUT function
+        SAVE_GUEST
+        mov     %r14, %gs:T0
+        mov     %r15, %gs:T1
+        mov     %r10, %gs:T2
+        pushfq
+        pop     %gs:ARITH_FLAGS
+        cld
+        mov     (%rsp), %rsi            // the descriptor
+        mov     %gs:SELF, %rdi
+        mov     %rsp, %rbx
+        and     $-16, %rsp
+        call    *%gs:\function
+        mov     %rbx, %rsp
+        cmp     $1, %rax
+        je      veneer_bt_leave
+        lea     8(%rax), %rax
+        add     %rax, (%rsp)
+        push    %gs:ARITH_FLAGS
+        andq    $0x8d7, (%rsp)
+        popfq
+        mov     %gs:T0, %r14
+        mov     %gs:T1, %r15
+        mov     %gs:T2, %r10
+        LOAD_GUEST
+        ret
+.endm
+
+        .globl  veneer_bt_stub_memory
+veneer_bt_stub_memory:
+        CALL_OUT FN_MEMORY
+
+        .globl  veneer_bt_stub_writeback
+veneer_bt_stub_writeback:
+        CALL_OUT FN_WRITEBACK
+
+        .globl  veneer_bt_stub_callout
+veneer_bt_stub_callout:
+        CALL_OUT FN_CALLOUT
+
+// Leaves translated code when the guest's state is in the block already.
+veneer_bt_leave:
+        mov     %gs:HOST_RSP, %rsp
+        add     $8, %rsp
+        pop     %r15
+        pop     %r14
+        pop     %r13
+        pop     %r12
+        pop     %rbx
+        pop     %rbp
+        ret
+
+        .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,14 @@
+// The entry points of stubs.S.
+#pragma once
+
+#include <cstdint>
+
+extern "C" {
+void veneer_bt_enter(const void* code, std::uint64_t t0);
+extern const std::uint8_t veneer_bt_stub_lookup[];
+extern const std::uint8_t veneer_bt_stub_link[];
+extern const std::uint8_t veneer_bt_stub_exit[];
+extern const std::uint8_t veneer_bt_stub_memory[];
+extern const std::uint8_t veneer_bt_stub_writeback[];
+extern const std::uint8_t veneer_bt_stub_callout[];
+}

@@ -1,0 +1,236 @@
+// Translating a block: decoding, the flag-needs pass, the block's frame.
+#include "cpu/bt/translator.h"
+
+#include <algorithm>
+
+namespace veneer::cpu::bt {
+
+Block* translate(BtEngine& engine, const TranslateRequest& request) {
+  // Large, and reused: one translator a thread.
+  alignas(Translator) static thread_local unsigned char storage[sizeof(Translator)];
+  auto* translator = new (storage) Translator(engine, request);
+  return translator->translate();
+}
+
+bool Translator::gate(Insn& insn) const { return engine_.gate().offered(insn.z); }
+
+bool Translator::decode_one(Insn& insn, unsigned offset) {
+  std::uint8_t bytes[16] = {};
+  const unsigned here = std::min<unsigned>(15, static_cast<unsigned>(page_size) - offset);
+  std::memcpy(bytes, request_.bytes + offset, here);
+  unsigned available = here;
+  if (here < 15 && request_.second_bytes) {
+    std::memcpy(bytes + here, request_.second_bytes, 15 - here);
+    available = 15;
+  }
+  insn = Insn{};
+  insn.offset = static_cast<std::uint16_t>(offset);
+  ZydisDecoderContext context;
+  ZyanStatus status = ZydisDecoderDecodeInstruction(&decoder_, &context, bytes, available, &insn.z);
+  if (status == ZYDIS_STATUS_NO_MORE_DATA && available < 15) return false;
+  if (ZYAN_SUCCESS(status))
+    status = ZydisDecoderDecodeOperands(&decoder_, &context, &insn.z, insn.op, insn.z.operand_count);
+  if (!ZYAN_SUCCESS(status)) {
+    insn.undefined = true;
+    insn.z.length = 1;
+    insn.raw[0] = bytes[0];
+    return true;
+  }
+  std::memcpy(insn.raw, bytes, insn.z.length);
+  insn.row = x86::classify(insn.z, insn.op);
+  if (insn.row.treatment == x86::Treatment::Undefined || !gate(insn)) insn.undefined = true;
+  if (!insn.undefined) analyse(insn);
+  return true;
+}
+
+bool Translator::ends_block(const Insn& insn) const {
+  if (insn.undefined || mode_.has(Mode::SINGLE)) return true;
+  switch (insn.z.meta.category) {
+    case ZYDIS_CATEGORY_UNCOND_BR:
+    case ZYDIS_CATEGORY_COND_BR:
+    case ZYDIS_CATEGORY_CALL:
+    case ZYDIS_CATEGORY_RET:
+    case ZYDIS_CATEGORY_SYSCALL:
+    case ZYDIS_CATEGORY_SYSRET:
+    case ZYDIS_CATEGORY_INTERRUPT:
+      return true;
+    default:
+      break;
+  }
+  switch (insn.mnemonic()) {
+    case ZYDIS_MNEMONIC_HLT:
+    case ZYDIS_MNEMONIC_LOOP:
+    case ZYDIS_MNEMONIC_LOOPE:
+    case ZYDIS_MNEMONIC_LOOPNE:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool Translator::decode() {
+  const ZydisMachineMode machine = mode_.has(Mode::CODE64)   ? ZYDIS_MACHINE_MODE_LONG_64
+                                   : mode_.has(Mode::CODE32) ? ZYDIS_MACHINE_MODE_LEGACY_32
+                                                             : ZYDIS_MACHINE_MODE_LEGACY_16;
+  const ZydisStackWidth stack = mode_.has(Mode::CODE64)    ? ZYDIS_STACK_WIDTH_64
+                                : mode_.has(Mode::STACK32) ? ZYDIS_STACK_WIDTH_32
+                                                           : ZYDIS_STACK_WIDTH_16;
+  decoder_ = x86::make_decoder(machine, stack, engine_.cpuid());
+  const unsigned limit =
+      mode_.has(Mode::SINGLE) ? 1 : std::min<unsigned>(max_instructions, engine_.options().max_block_instructions);
+  unsigned offset = request_.offset;
+  while (count_ < limit && offset < page_size) {
+    Insn& insn = insns_[count_];
+    if (!decode_one(insn, offset)) return count_ > 0;  // reaches into an unknown page
+    if (offset + insn.z.length > page_size) {
+      // An instruction that depends on two mappings is a block of its own (traps.md 15).
+      if (count_ > 0) return true;
+      straddles_ = true;
+    }
+    offset += insn.z.length;
+    count_++;
+    if (straddles_ || ends_block(insn)) break;
+  }
+  return count_ > 0;
+}
+
+void Translator::find_flag_needs() {
+  bool needed = true;
+  for (unsigned i = count_; i-- > 0;) {
+    Insn& insn = insns_[i];
+    const bool can_fault =
+        insn.undefined || insn.accesses || insn.native_fault || insn.row.treatment != x86::Treatment::Native;
+    needed = insn.reads_flags || can_fault || (insn.writes_some_flags && !insn.writes_all_flags) ||
+             (!insn.writes_all_flags && needed);
+    insn.flags_needed = needed;
+  }
+}
+
+void Translator::emit_entry() {
+  // Indirect entry: T0 is this block's guest address. Remember the page, and poll: every cycle of indirect jumps
+  // passes here (traps.md 18).
+  a_.lea(T0, T0, -static_cast<std::int32_t>(request_.offset));
+  a_.store_gs(VENEER_BLOCK_OFFSET(page_address), T0);
+  poll();
+}
+
+Block* Translator::translate() {
+  if (!decode()) return nullptr;
+  find_flag_needs();
+  start_ = cache_.write_begin();
+  a_.begin(start_, cache_.write_end());
+  emit_entry();
+  const auto direct = static_cast<std::uint32_t>(a_.here() - start_);
+  for (unsigned i = 0; i < count_; i++) {
+    const Insn& insn = insns_[i];
+    side_[i] = SideEntry{static_cast<std::uint32_t>(a_.here() - start_), 0, insn.offset, FlagsAt::Hardware};
+    emit(insn);
+    flags_after(insn);
+    VENEER_ASSERT(cold_count_ < max_cold);
+  }
+  if (!closed_) emit_block_end();
+  const auto hot = static_cast<std::uint32_t>(a_.here() - start_);
+  emit_cold();
+
+  auto* block = new (cache_.arena(sizeof(Block))) Block;
+  block->page = request_.page;
+  block->second_page = straddles_ ? request_.second_page : 0;
+  block->mode = mode_;
+  block->offset = request_.offset;
+  const Insn& last = insns_[count_ - 1];
+  block->guest_bytes = static_cast<std::uint16_t>(last.offset + last.z.length - request_.offset);
+  block->straddles = straddles_;
+  block->instructions = static_cast<std::uint16_t>(count_);
+  block->code = cache_.to_exec(start_);
+  block->direct_offset = direct;
+  block->hot_bytes = hot;
+  block->code_bytes = static_cast<std::uint32_t>(a_.here() - start_);
+  block->side_count = static_cast<std::uint16_t>(count_);
+  block->side = cache_.arena_array<SideEntry>(count_);
+  std::copy_n(side_, count_, block->side);
+  block->link_count = static_cast<std::uint8_t>(link_count_);
+  std::copy_n(links_, link_count_, block->links);
+  cache_.commit(block);
+  return block;
+}
+
+void Translator::emit(const Insn& insn) {
+  if (insn.undefined) return emit_undefined(insn);
+  using x86::FpClass;
+  // Instructions that the control registers switch off (SDM 3A table 9-3, 2A 2.4).
+  switch (insn.row.fp) {
+    case FpClass::None:
+      break;
+    case FpClass::Wait:
+      if (mode_.has(Mode::WAIT_NM)) return emit_raise(insn, VECTOR_NM);
+      break;
+    case FpClass::X87:
+      if (mode_.has(Mode::X87_NM)) return emit_raise(insn, VECTOR_NM);
+      break;
+    case FpClass::Mmx:
+    case FpClass::Sse:
+      if (insn.row.fp == FpClass::Sse && mode_.has(Mode::SSE_UD)) return emit_raise(insn, VECTOR_UD);
+      if (mode_.has(Mode::SSE_NM)) return emit_raise(insn, VECTOR_NM);
+      if (insn.row.fp == FpClass::Mmx && mode_.has(Mode::X87_NM)) return emit_raise(insn, VECTOR_UD);
+      break;
+    case FpClass::Avx:
+    case FpClass::Avx512:
+      if (!mode_.has(insn.row.fp == FpClass::Avx ? Mode::AVX : Mode::AVX512) || mode_.has(Mode::REAL | Mode::VM86))
+        return emit_raise(insn, VECTOR_UD);
+      if (mode_.has(Mode::SSE_NM)) return emit_raise(insn, VECTOR_NM);
+      break;
+  }
+  switch (insn.row.treatment) {
+    case x86::Treatment::Native:
+      emit_native(insn);
+      break;
+    case x86::Treatment::Emit:
+      if (!emit_special(insn)) emit_undefined(insn);
+      break;
+    case x86::Treatment::CallOut:
+      if (CalloutFunction f = callout_for(insn))
+        emit_callout(insn, f);
+      else
+        emit_undefined(insn);
+      break;
+    case x86::Treatment::Undefined:
+      emit_undefined(insn);
+      break;
+  }
+}
+
+void Translator::emit_block_end() {
+  const Insn& last = insns_[count_ - 1];
+  materialise();
+  goto_offset(last.next_offset(), nullptr);
+  closed_ = true;
+}
+
+void Translator::emit_cold() {
+  for (unsigned i = 0; i < cold_count_; i++) {
+    Cold& cold = cold_[i];
+    switch (cold.kind) {
+      case ColdKind::Access:
+        emit_cold_access(cold);
+        break;
+      case ColdKind::Link: {
+        a_.bind(cold.from);
+        LinkSite& link = links_[cold.link];
+        link.unlinked_offset = static_cast<std::uint32_t>(a_.here() - start_);
+        address_to_t0(cold.target);
+        // lea T1, [rip + rel32 of the jump]
+        a_.byte(0x4c), a_.byte(0x8d), a_.byte(0x3d);
+        a_.imm32(static_cast<std::int32_t>(cold.from - (a_.here() + 4)));
+        a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_link));
+        break;
+      }
+      case ColdKind::CrossPage:
+        a_.bind(cold.from);
+        address_to_t0(cold.target);
+        goto_address_in_t0();
+        break;
+    }
+  }
+}
+
+}  // namespace veneer::cpu::bt

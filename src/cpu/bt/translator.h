@@ -1,0 +1,181 @@
+// Translator: the state of translating one block. Its methods are in emit_*.cc, one concern a file.
+//
+// Order of work: decode() up to the block's end, find_flag_needs() backwards, then emit() each instruction, then the
+// slow paths behind the block's hot code.
+#pragma once
+
+#include "cpu/bt/assembler.h"
+#include "cpu/bt/encode.h"
+#include "cpu/bt/insn.h"
+#include "cpu/bt/translate.h"
+
+namespace veneer::cpu::bt {
+
+/// Scratch registers of translated code.
+inline constexpr Host T0 = r14, T1 = r15, T2 = r10;
+/// Where guest rsp lives.
+inline constexpr Host guest_rsp_home = r11;
+
+class Translator {
+ public:
+  Translator(BtEngine& engine, const TranslateRequest& request)
+      : engine_(engine), cache_(engine.cache()), request_(request), mode_(request.mode) {}
+
+  Block* translate();
+
+ private:
+  static constexpr unsigned max_instructions = 64;
+  static constexpr unsigned max_cold = 256;
+
+  /// Where flags are, and how to get them back.
+  struct Flags {
+    FlagsAt at = FlagsAt::Hardware;
+    const Insn* recipe = nullptr;   ///< instruction whose repetition (or equivalent) makes the flags again
+    std::uint32_t recipe_regs = 0;  ///< guest registers that must not have changed for that
+  };
+
+  enum class ColdKind : std::uint8_t { Access, Link, CrossPage };
+  using Body = void (Translator::*)(const Insn&, bool cold);
+
+  /// A slow path, emitted behind the hot code.
+  struct Cold {
+    ColdKind kind;
+    Assembler::Mark from = nullptr;    ///< rel32 that leads here
+    Assembler::Mark resume = nullptr;  ///< where the fast path goes on
+    Assembler::Mark done = nullptr;    ///< behind the instruction's body
+    const Insn* insn = nullptr;
+    Body body = nullptr;  ///< repeated on the bounce buffer for writes
+    Flags flags;
+    bool preserved = false;  ///< the flag-preserving check was used: rcx is in rcx_save
+    AccessDescriptor descriptor{};
+    std::int32_t target = 0;
+    unsigned link = 0;
+  };
+
+  /// How an access is made.
+  struct AccessSpec {
+    unsigned size;
+    bool write = false;
+    bool read = true;
+    bool stack = false;
+    bool stay = false;
+    bool locked = false;
+  };
+
+  // translator.cc
+  bool decode();
+  bool decode_one(Insn& insn, unsigned offset);
+  bool ends_block(const Insn& insn) const;
+  void find_flag_needs();
+  void emit_entry();
+  void emit(const Insn& insn);
+  void emit_cold();
+  void emit_block_end();
+  bool gate(Insn& insn) const;
+
+  // emit_flags.cc
+  void flags_before_access(const Insn& insn);
+  /// The same for instructions that move the stack pointer between their checks.
+  void flags_before_stack_access(const Insn& insn);
+  void materialise(const Insn* at = nullptr);
+  void emit_rebuild(const Flags& flags);
+  void emit_recipe(const Insn& insn);
+  void save_image();
+  void restore_image();
+  void flags_after(const Insn& insn);
+  bool flags_need_hardware(const Insn& insn) const;
+  static bool recipe_for(const Insn& insn, std::uint32_t& regs);
+  unsigned accesses_until_flags_change(const Insn& insn, bool& ends_in_writer) const;
+
+  // emit_memory.cc
+  void offset_address(const MemoryOperand& m);
+  void effective_address(const MemoryOperand& m);
+  Cold& check(const Insn& insn, const AccessSpec& spec, Body body);
+  void finish_access(Cold& cold) { cold.done = a_.here(); }
+  void emit_cold_access(Cold& cold);
+
+  // emit_native.cc
+  void emit_native(const Insn& insn);
+  void native_body(const Insn& insn, bool cold);
+  void emit_moffs(const Insn& insn);
+  void moffs_body(const Insn& insn, bool cold);
+  void emit_bit_string(const Insn& insn);
+  void bit_string_body(const Insn& insn, bool cold);
+  void emit_operation(const Insn& insn, bool memory);
+  void emit_high_byte(const Insn& insn, bool memory);
+  void emit_lea(const Insn& insn);
+
+  // emit_control.cc
+  void emit_jump(const Insn& insn);
+  void emit_jcc(const Insn& insn);
+  void emit_loop(const Insn& insn);
+  void emit_call(const Insn& insn);
+  void emit_ret(const Insn& insn);
+  void goto_offset(std::int32_t target, const Insn* insn);
+  void goto_address_in_t0();
+  void add_code_base();
+  void finish_loop(const Insn& insn, std::int32_t target);
+  void address_to_t0(std::int32_t offset);
+  void poll();
+  std::int32_t branch_target(const Insn& insn) const;
+  Assembler::Mark linkable_jump(Assembler::Mark rel32, std::int32_t target);
+  void align_rel32(unsigned opcode_bytes);
+
+  // emit_stack.cc
+  void emit_push(const Insn& insn);
+  void push_body(const Insn& insn, bool cold);
+  void emit_pop(const Insn& insn);
+  void pop_memory_body(const Insn& insn, bool cold);
+  void emit_leave(const Insn& insn);
+  void call_body(const Insn& insn, bool cold);
+  unsigned stack_operand_bytes(const Insn& insn) const;
+  void stack_address(std::int32_t displacement);
+  void move_stack(std::int32_t by);
+
+  // emit_system.cc
+  bool emit_special(const Insn& insn);
+  void emit_callout(const Insn& insn, CalloutFunction function);
+  void emit_sti(const Insn& insn);
+  void emit_short_inc_dec(const Insn& insn);
+  void emit_undefined(const Insn& insn);
+  void emit_raise(const Insn& insn, std::uint8_t vector);
+
+  // registers
+  static bool resident(unsigned guest) { return guest != R10 && guest != R11 && guest != R14 && guest != R15; }
+  static Host host_of(unsigned guest) { return guest == RSP ? guest_rsp_home : static_cast<Host>(guest); }
+  /// The host register that holds a guest register now: its own, or `scratch` after loading it there.
+  Host use(unsigned guest, Host scratch) {
+    if (resident(guest)) return host_of(guest);
+    a_.load_gs(scratch, block_offset_gpr(guest));
+    return scratch;
+  }
+  bool wide_address() const { return mode_.has(Mode::CODE64); }
+  std::int32_t tlb_offset(bool write) const;
+  std::int32_t addend_offset() const;
+  std::int32_t jump_offset() const;
+
+  BtEngine& engine_;
+  CodeCache& cache_;
+  const TranslateRequest& request_;
+  const Mode mode_;
+  Assembler a_;
+  Insn insns_[max_instructions];
+  unsigned count_ = 0;
+  bool straddles_ = false;
+  bool closed_ = false;  ///< the last instruction left the block
+  Flags flags_;
+  Cold cold_[max_cold];
+  unsigned cold_count_ = 0;
+  SideEntry side_[max_instructions];
+  LinkSite links_[2];
+  unsigned link_count_ = 0;
+  Assembler::Mark start_ = nullptr;
+  ZydisDecoder decoder_;
+};
+
+/// The C++ routine that carries out an instruction, or null when there is none.
+CalloutFunction callout_for(const Insn& insn);
+/// Fills the record a callout gets.
+void fill_record(CalloutRecord& record, const Insn& insn);
+
+}  // namespace veneer::cpu::bt

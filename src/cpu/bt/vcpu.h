@@ -1,0 +1,228 @@
+// BtVcpu: one virtual CPU of the binary-translation engine: its run loop and everything that C++ does for it.
+//
+// Vector and x87 registers stay the guest's while the files built register-only run (docs/engine.md, "The two
+// kinds of C++"); whatever else is called goes through with_vectors_saved().
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "cpu/bt/block.h"
+#include "cpu/bt/callout.h"
+#include "cpu/bt/code_cache.h"
+#include "cpu/bt/context.h"
+#include "cpu/engine.h"
+#include "cpu/state.h"
+
+namespace veneer::cpu::bt {
+
+class BtEngine;
+
+/// An exception on its way.
+struct Fault {
+  std::uint8_t vector = 0;
+  bool has_error = false;
+  std::uint32_t error = 0;
+  std::uint64_t address = 0;  ///< CR2 for #PF
+};
+
+enum class Access : std::uint8_t { Read, Write, Fetch };
+
+// Page-fault error code (SDM 3A 4.7)
+inline constexpr std::uint32_t PF_PRESENT = 1, PF_WRITE = 2, PF_USER = 4, PF_RESERVED = 8, PF_FETCH = 16;
+
+/// A finished page walk.
+struct Translation {
+  GuestPhys address;      ///< of the byte asked for
+  bool writable = false;  ///< a write would go ahead too (permission, and D is set)
+  bool large = false;     ///< came from a 2 MiB, 4 MiB or 1 GiB page
+};
+
+/// A signal that arrived in translated code.
+struct NativeFault {
+  int signal;
+  unsigned trap;          ///< the processor's vector
+  std::uint64_t address;  ///< faulting address, if the vector has one
+};
+
+/// How an event came about (decides the pushed RIP, privilege checks and EXT).
+enum class EventKind : std::uint8_t { Exception, External, Software, SoftwareBreakpoint };
+
+class BtVcpu final : public Vcpu {
+ public:
+  BtVcpu(BtEngine& engine, unsigned index) : engine_(engine), index_(index) {}
+  ~BtVcpu() override;
+  Result<void> create();
+
+  Exit run() override;
+  Exit step() override;
+  void kick() noexcept override;
+  void request_exit() noexcept override;
+  void get_state(ArchState& out) const override;
+  void set_state(const ArchState& in) override;
+  std::optional<GuestPhys> translate(GuestVirt address) const override;
+  void set_breakpoint(GuestVirt address, bool enabled) override;
+  std::string info_jit() const override;
+  std::string info_tlb() const override;
+
+  // ---- state that callouts work on (public to the files of this folder; nobody else includes this header)
+  ArchState s;  ///< system state; general registers, IF, DF and FS/GS base live in `b`
+  VcpuBlock* b = nullptr;
+  Mode mode;
+  Fault fault_;
+
+  std::uint64_t reg(unsigned n) const { return b->gpr[n]; }
+  /// Writes 1, 2, 4 (zero-extending) or 8 bytes of a register.
+  void set_reg(unsigned n, std::uint64_t value, unsigned bytes);
+  std::uint64_t rflags() const;
+  /// Sets all of RFLAGS (callers have applied the privilege rules).
+  void set_rflags(std::uint64_t value);
+  void set_arith(std::uint64_t value) { b->arith_flags = (value & RFLAGS_ARITH) | RFLAGS_FIXED1; }
+  unsigned cpl() const { return cpl_; }
+  bool code64() const { return mode.has(Mode::CODE64); }
+  unsigned iopl() const { return static_cast<unsigned>((s.rflags >> 12) & 3); }
+  BtEngine& engine() { return engine_; }
+  InterruptPort& interrupts();
+  unsigned index() const { return index_; }
+
+  // ---- faults: all return false / Outcome::Fault after noting what to deliver
+  Outcome fault(std::uint8_t vector);
+  Outcome fault(std::uint8_t vector, std::uint32_t error);
+  bool raise(std::uint8_t vector, std::uint32_t error) {
+    fault(vector, error);
+    return false;
+  }
+  bool raise(std::uint8_t vector) {
+    fault(vector);
+    return false;
+  }
+
+  // ---- memory (mmu.cc)
+  bool walk(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out);
+  /// Reads or writes guest-virtual memory at current privilege, or as supervisor (descriptor tables, TSS, stacks).
+  bool read_memory(std::uint64_t address, void* out, unsigned size, bool supervisor = false);
+  bool write_memory(std::uint64_t address, const void* data, unsigned size, bool supervisor = false);
+  template <typename T>
+  bool read_value(std::uint64_t address, T& value, bool supervisor = false) {
+    return read_memory(address, &value, sizeof value, supervisor);
+  }
+  template <typename T>
+  bool write_value(std::uint64_t address, const T& value, bool supervisor = false) {
+    return write_memory(address, &value, sizeof value, supervisor);
+  }
+  /// Linear address of an operand; applies the segment base. False (#GP or #SS) when not canonical.
+  bool linear_address(const MemoryOperand& operand, std::uint64_t& out);
+  std::uint64_t effective_address(const MemoryOperand& operand) const;
+  bool canonical(std::uint64_t address) const {
+    return static_cast<std::int64_t>(address << 16) >> 16 == static_cast<std::int64_t>(address);
+  }
+  /// One host pointer for an access inside a page, filling the TLB; null for MMIO, ROM writes and code pages
+  /// (then *address_out is the physical address) or after a fault (then *faulted).
+  HostPtr page_pointer(std::uint64_t address, Access access, bool supervisor, GuestPhys& physical, bool& faulted);
+  std::uint64_t slow_access(const AccessDescriptor& d);
+  std::uint64_t write_back(const AccessDescriptor& d);
+  /// Raw physical write that respects code pages and MMIO; no faults.
+  void physical_write(GuestPhys address, const void* data, unsigned size);
+  void physical_read(GuestPhys address, void* out, unsigned size);
+  void load_cr3(std::uint64_t value, bool keep);
+  void paging_mode_changed();
+  void flush_all_contexts();
+  void invalidate_page(std::uint64_t address);
+  void select_context();
+  /// A write hit this page: kill translations of these bytes. Sets leave_soon_ when the running block died.
+  void code_written(machine::MemorySlot& slot, std::uint64_t offset, std::uint64_t size);
+
+  // ---- segments and modes (segments.cc)
+  void mode_changed();
+  bool load_segment(SegReg which, std::uint16_t selector);
+  bool read_descriptor(std::uint16_t selector, std::uint64_t& low, std::uint64_t& high, bool system,
+                       std::uint8_t vector);
+  void set_segment(SegReg which, const Segment& value);
+  Outcome far_jump(std::uint16_t selector, std::uint64_t offset, unsigned operand_bytes);
+  Outcome far_call(std::uint16_t selector, std::uint64_t offset, unsigned operand_bytes, const CalloutRecord& r);
+  Outcome far_return(unsigned operand_bytes, unsigned release_bytes);
+  void set_rip(std::uint64_t rip) { b->rip = rip; }
+
+  // ---- events (events.cc)
+  void deliver(Fault what, EventKind kind, std::uint64_t return_rip);
+  Outcome interrupt_return(unsigned operand_bytes);
+  bool shutdown() const { return shutdown_; }
+  void triple_fault() { shutdown_ = true; }
+
+  // ---- vectors (vectors.cc)
+  void save_vectors();
+  void load_vectors();
+  bool vectors_loaded() const { return vectors_loaded_; }
+  template <typename F>
+  void with_vectors_saved(F f) {
+    save_vectors();
+    f();
+  }
+
+  // ---- run loop (run.cc)
+  std::uint64_t rip_of(std::uint16_t offset) const {
+    const std::uint64_t linear = b->page_address + offset;
+    return code64() ? linear : ((linear - s.segments[CS].base) & 0xffffffffu);
+  }
+  void halt() { s.halted = true; }
+  std::uint64_t read_tsc() const;
+  std::uint64_t callout(const CalloutRecord& record);
+  /// From the signal handler: what happened at `pc` in translated code. True when handled; may change *pc.
+  bool native_fault(const NativeFault& what, std::uint64_t& pc, std::uint64_t& flags);
+  void set_interrupt_shadow() { s.interrupt_shadow = true; }
+  /// MSR_KVM_SYSTEM_TIME(_NEW) or MSR_KVM_WALL_CLOCK(_NEW) was written (pvclock.cc).
+  void update_pvclock(std::uint32_t msr, std::uint64_t value);
+
+  /// 4 KiB, 64-aligned: where save areas are made and read.
+  std::uint8_t* vector_buffer() { return vector_buffer_; }
+  std::uint8_t* bounce_area() { return contexts_.bounce_area(); }
+  ContextSet& contexts() { return contexts_; }
+
+ private:
+  friend class BtEngine;
+  Exit run_loop(bool single);
+  bool take_events();
+  Block* find_block(std::uint64_t rip);
+  Block* translate_at(std::uint64_t linear, CodePageId page);
+  bool fetch_page(std::uint64_t linear, CodePageId& page);
+  bool memory_pages(std::uint64_t address, unsigned size, Access access, bool supervisor);
+  void load_gs() const;
+  bool deliver_long_mode(const Fault& what, EventKind kind, std::uint64_t return_rip);
+  bool deliver_protected(const Fault& what, EventKind kind, std::uint64_t return_rip);
+  bool deliver_real(const Fault& what, std::uint64_t return_rip);
+
+  alignas(64) std::uint8_t vector_buffer_[4096] = {};
+  BtEngine& engine_;
+  unsigned index_;
+  ContextSet contexts_;
+  unsigned cpl_ = 0;
+  bool vectors_loaded_ = false;
+  bool shutdown_ = false;
+  bool leave_soon_ = false;
+  bool running_ = false;  ///< run_loop() is on this vCPU's thread: gs belongs to it
+  // A bounced store between slow_access() and write_back().
+  struct {
+    std::uint64_t address = 0;
+    GuestPhys part[2];
+    unsigned first_bytes = 0;
+    unsigned size = 0;
+  } bounce_;
+  std::atomic<bool> exit_requested_{false};
+  std::atomic<bool> look_{false};
+  std::uint64_t good_poll_ = 0;
+  std::uint64_t breakpoints_[64] = {};
+  unsigned breakpoint_count_ = 0;
+  bool resumed_at_breakpoint_ = false;
+  bool failed_ = false;  ///< the host failed under translated code: failure_ says how
+  const char* failure_ = "";
+  bool force_gp_ = false;  ///< the slow path shall answer #GP: the access faulted natively (alignment)
+
+ public:
+  /// Counters for `info jit`.
+  struct {
+    std::uint64_t slow_accesses = 0, tlb_fills = 0, bounces = 0, callouts = 0, lookups = 0, links = 0, polls = 0,
+                  events = 0, code_writes = 0, context_switches = 0, native_faults = 0;
+  } count;
+};
+
+}  // namespace veneer::cpu::bt
