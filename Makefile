@@ -14,7 +14,7 @@ GUEST := $(BUILD)/guest
 VENEER := $(BUILD)/bin/veneer
 CCACHE := $(shell command -v ccache)
 CMAKE_FLAGS ?= $(if $(CCACHE),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
-NINJA := ninja -C $(BUILD) -j $(JOBS)
+NINJA := cd $(BUILD) && ninja -j $(JOBS)
 
 .PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table fuzz-cpu tidy format clean
 
@@ -33,13 +33,14 @@ setup:
 	@scripts/setup.sh
 
 $(BUILD)/build.ninja:
-	cmake --preset $(PRESET) -B $(BUILD) $(CMAKE_FLAGS)
+	@mkdir -p $(BUILD)
+	@cmake --preset $(PRESET) -B $(BUILD) $(CMAKE_FLAGS) >$(BUILD)/configure.log 2>&1 || { cat $(BUILD)/configure.log; false; }
 
 configure: setup
-	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@$(MAKE) -s --no-print-directory $(BUILD)/build.ninja
 
 build: configure
-	@$(NINJA) --quiet veneer
+	@$(NINJA) veneer
 
 all: configure
 	@$(NINJA)
@@ -70,7 +71,7 @@ bench-table:
 	bench/bench.py table --build $(BUILD) --work $(abspath $(BUILD))/bench-work --out $(abspath $(BUILD))/bench-out
 
 fuzz-cpu: configure
-	@$(NINJA) --quiet fuzz_cpu
+	@$(NINJA) fuzz_cpu
 	$(BUILD)/bin/fuzz_cpu --seconds $(SECONDS)
 
 tidy: configure
