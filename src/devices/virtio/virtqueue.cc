@@ -112,7 +112,7 @@ bool VirtQueue::collect(Table kind, GuestPhys table, std::uint32_t entries, std:
     if (descriptor.flags & DESC_F_INDIRECT) {
       if (kind == Table::Indirect) return refuse("an indirect descriptor inside an indirect table");
       if (descriptor.flags & DESC_F_NEXT) return refuse("an indirect descriptor with a successor");
-      const std::uint32_t count = descriptor.length / descriptor_bytes;
+      const auto count = static_cast<std::uint32_t>(descriptor.length / descriptor_bytes);
       if (count == 0 || count > max_chain || descriptor.length % descriptor_bytes != 0)
         return refuse("an indirect table of impossible size");
       return collect(Table::Indirect, GuestPhys{descriptor.address}, count, 0, chain);
