@@ -1,0 +1,18 @@
+// Compares how a case ended natively and in the guest.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "image.h"
+
+namespace veneer::fuzz {
+
+/// One line for each thing that differs; empty when nothing does. mask.md says what is left out and why.
+/// `native` and `guest` are changed: their vector areas are made comparable.
+std::vector<std::string> differences(std::uint64_t components, Outcome& native, Outcome& guest);
+
+/// "#PF(0x6) at 0x2000000" and the like.
+std::string describe_ending(const Outcome& outcome);
+
+}  // namespace veneer::fuzz

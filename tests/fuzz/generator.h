@@ -1,0 +1,46 @@
+// Makes snippets: random instructions of every row, with registers arranged so that most memory operands hit data.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/x86/insn_table.h"
+#include "random.h"
+#include "roles.h"
+#include "snippet.h"
+#include "templates.h"
+
+namespace veneer::fuzz {
+
+/// What cases to make.
+struct GeneratorOptions {
+  unsigned max_instructions = fuzz::max_instructions;
+  bool alignment_check = false;                 ///< sometimes start with RFLAGS.AC
+  ZydisMnemonic only = ZYDIS_MNEMONIC_INVALID;  ///< every case holds one of these
+};
+
+class Generator {
+ public:
+  Generator(const cpu::CpuidPolicy& policy, const GeneratorOptions& options);
+
+  /// The case with this number; always the same.
+  Snippet make(std::uint64_t seed, std::uint64_t number) const;
+
+  const std::vector<RowTemplates>& rows() const { return rows_; }
+  const ZydisDecoder& decoder() const { return decoder_; }
+
+ private:
+  const RowTemplates& choose_row(Random& random) const;
+  bool encode(Random& random, const RegisterRoles& roles, const Template& form, Instruction& out) const;
+  bool acceptable(Random& random, const RegisterRoles& roles, const Template& form, const ZydisDecodedInstruction& z,
+                  const ZydisDecodedOperand* operands) const;
+
+  ZydisDecoder decoder_;
+  cpu::x86::FeatureGate gate_;
+  GeneratorOptions options_;
+  std::uint64_t components_;
+  std::vector<RowTemplates> rows_;
+  std::vector<std::size_t> integer_rows_;
+};
+
+}  // namespace veneer::fuzz

@@ -1,0 +1,26 @@
+// What fuzz_cpu does not compare, and why. Printed by `fuzz_cpu --mask`.
+#pragma once
+
+namespace veneer::fuzz {
+
+inline constexpr const char* mask_text = R"(Not compared, and why:
+
+  x87 FIP, FDP, FOP        the engine keeps them at instruction boundaries where software looks (FXSAVE, FNSTENV);
+                           the raw registers in the middle are the translated code's.
+  MXCSR_MASK, reserved     bytes 28-31 and 416-511 of the area belong to the processor and the kernel.
+  components in their      an area marked "initial" may hold anything: both sides are given initial values first.
+  initial configuration
+  #PF error code bit 0     for addresses in the upper half: Linux always reports a protection violation there.
+
+Not run:
+
+  RDTSC RDTSCP RDPMC RDRAND RDSEED          not the same twice
+  CPUID XGETBV RDPID LAR LSL VERR VERW      the host's answer, not the guest's
+  SGDT SIDT SLDT STR SMSW                   Linux answers in the kernel where UMIP is on
+  SYSCALL SYSENTER INT VMCALL VMMCALL       enter the kernel or the hypervisor
+  INT1 (ICEBP)                              Linux handles its #DB in its own way
+  MOV sreg, POP FS/GS, LFS LGS LSS          selectors would stay loaded in the native child
+  WRPKRU XRSTOR                             would change what the native child needs
+)";
+
+}  // namespace veneer::fuzz

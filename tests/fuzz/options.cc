@@ -1,0 +1,86 @@
+// The command line of fuzz_cpu.
+#include "options.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+namespace veneer::fuzz {
+
+namespace {
+
+constexpr const char* usage =
+    "usage: fuzz_cpu [--seconds N] [--seed S] [--first N] [--cases N] [--case N] [--modes blocks,instructions,steps]\n"
+    "                [--only MNEMONIC] [--length N] [--reports N] [--alignment-check] [--mask]\n"
+    "Compares the CPU engine with the host CPU on random instructions; status 1 when anything differs.\n";
+
+ZydisMnemonic mnemonic_by_name(std::string_view name) {
+  for (int i = 1; i <= ZYDIS_MNEMONIC_MAX_VALUE; i++)
+    if (name == ZydisMnemonicGetString(static_cast<ZydisMnemonic>(i))) return static_cast<ZydisMnemonic>(i);
+  return ZYDIS_MNEMONIC_INVALID;
+}
+
+unsigned modes_by_name(std::string_view names) {
+  unsigned modes = 0;
+  if (names.find("blocks") != names.npos) modes |= 1;
+  if (names.find("instructions") != names.npos) modes |= 2;
+  if (names.find("steps") != names.npos) modes |= 4;
+  return modes;
+}
+
+}  // namespace
+
+std::optional<Options> parse_options(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; i++) {
+    const std::string_view flag = argv[i];
+    if (flag == "--mask") {
+      options.print_mask = true;
+      continue;
+    }
+    if (flag == "--alignment-check") {
+      options.generator.alignment_check = true;
+      continue;
+    }
+    if (i + 1 >= argc) {
+      fmt::print(stderr, "{}", usage);
+      return std::nullopt;
+    }
+    const char* text = argv[++i];
+    const std::uint64_t number = std::strtoull(text, nullptr, 0);
+    if (flag == "--seconds") {
+      options.seconds = static_cast<unsigned>(number);
+    } else if (flag == "--seed") {
+      options.seed = number;
+    } else if (flag == "--first") {
+      options.first = number;
+    } else if (flag == "--cases") {
+      options.cases = number;
+    } else if (flag == "--case") {
+      options.first = number;
+      options.cases = 1;
+      options.uncovered = false;
+    } else if (flag == "--reports") {
+      options.max_reports = static_cast<unsigned>(number);
+    } else if (flag == "--length") {
+      options.generator.max_instructions = static_cast<unsigned>(number);
+    } else if (flag == "--modes") {
+      options.modes = modes_by_name(text);
+    } else if (flag == "--only") {
+      options.generator.only = mnemonic_by_name(text);
+      options.uncovered = false;
+    } else {
+      fmt::print(stderr, "fuzz_cpu: no flag {}\n{}", flag, usage);
+      return std::nullopt;
+    }
+  }
+  if (options.modes == 0 || options.generator.max_instructions - 1 >= max_instructions) {
+    fmt::print(stderr, "{}", usage);
+    return std::nullopt;
+  }
+  return options;
+}
+
+}  // namespace veneer::fuzz

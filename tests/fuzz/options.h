@@ -1,0 +1,26 @@
+// The command line of fuzz_cpu.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "generator.h"
+
+namespace veneer::fuzz {
+
+struct Options {
+  std::uint64_t seed = 1;
+  std::uint64_t first = 0;  ///< number of the first case
+  std::uint64_t cases = ~std::uint64_t{0};
+  unsigned seconds = 10;
+  unsigned max_reports = 10;  ///< differing cases printed in full
+  unsigned modes = 0b011;     ///< bit set of GuestMode
+  bool print_mask = false;
+  bool uncovered = true;  ///< list rows never compared
+  GeneratorOptions generator;
+};
+
+/// nullopt after an error was printed.
+std::optional<Options> parse_options(int argc, char** argv);
+
+}  // namespace veneer::fuzz

@@ -1,0 +1,193 @@
+// The worker: generates cases in batches, runs them on both sides, compares, minimises and reports.
+#include "worker.h"
+
+#include <fmt/format.h>
+
+#include <functional>
+
+#include "compare.h"
+#include "report.h"
+
+namespace veneer::fuzz {
+
+namespace {
+constexpr std::uint64_t any_tsc_hz = 2'000'000'000;
+}
+
+Worker::Worker(const Options& options, Statistics& statistics, Clock::time_point deadline)
+    : options_(options),
+      statistics_(statistics),
+      deadline_(deadline),
+      policy_(cpu::CpuidPolicy::host(1, any_tsc_hz)),
+      generator_(policy_, options.generator),
+      pool_(options.seed),
+      oracle_(pool_, policy_.xcr0_mask()) {}
+
+Worker::~Worker() {
+  stop_ = true;
+  if (watchdog_.joinable()) watchdog_.join();
+}
+
+Result<void> Worker::create() {
+  TRY_VOID(oracle_.create());
+  for (const GuestMode mode : {GuestMode::Blocks, GuestMode::Instructions, GuestMode::Steps}) {
+    if (!((options_.modes >> static_cast<unsigned>(mode)) & 1)) continue;
+    guests_.push_back(std::make_unique<Guest>(pool_, policy_, mode));
+    TRY_VOID(guests_.back()->create());
+  }
+  watchdog_ = std::thread([this] { watch(); });
+  return {};
+}
+
+void Worker::watch() {
+  constexpr auto patience = std::chrono::seconds(1);
+  std::uint64_t last = 0;
+  auto since = Clock::now();
+  while (!stop_) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    const std::uint64_t now = runs_;
+    if (now != last) {
+      last = now;
+      since = Clock::now();
+    } else if (Guest* guest = running_; guest && Clock::now() - since > patience) {
+      guest->give_up();
+      since = Clock::now();
+    }
+  }
+}
+
+void Worker::run_guests(const Case& the_case, std::vector<Outcome>& out) {
+  out.resize(guests_.size());
+  for (std::size_t i = 0; i < guests_.size(); i++) {
+    runs_++;
+    running_ = guests_[i].get();
+    guests_[i]->run(the_case, out[i]);
+    running_ = nullptr;
+  }
+}
+
+Worker::Finding Worker::compare_all(const Outcome& native, std::vector<Outcome>& guests) {
+  Finding finding;
+  for (std::size_t i = 0; i < guests.size(); i++) {
+    Outcome copy = native;
+    std::vector<std::string> lines = differences(policy_.xcr0_mask(), copy, guests[i]);
+    if (lines.empty()) continue;
+    finding.modes += finding.modes.empty() ? "" : ", ";
+    finding.modes += guest_mode_names[static_cast<unsigned>(guests_[i]->mode())];
+    if (finding.lines.empty()) finding.lines = std::move(lines);
+  }
+  return finding;
+}
+
+Result<Worker::Finding> Worker::run_once(const Snippet& snippet) {
+  OracleSlot& slot = oracle_.slot(0);
+  snippet.lay_out(slot.input);
+  TRY_VOID(oracle_.start(1));
+  TRY_VOID(oracle_.wait());
+  if (slot.output.ending != Ending::Exception) return Finding{};
+  std::vector<Outcome> guests;
+  run_guests(slot.input, guests);
+  return compare_all(slot.output, guests);
+}
+
+Result<Snippet> Worker::minimise(Snippet snippet) {
+  const std::size_t size = snippet.instructions.size();
+  snippet.left_out.assign(size, false);
+  for (std::size_t i = 0; i < size; i++) {
+    snippet.left_out[i] = true;
+    TRY(const Finding finding, run_once(snippet));
+    if (finding.lines.empty()) snippet.left_out[i] = false;
+  }
+  Snippet moved = snippet;
+  moved.placement = Placement::Anywhere;
+  moved.position = 256;
+  TRY(const Finding finding, run_once(moved));
+  return finding.lines.empty() ? snippet : moved;
+}
+
+Result<void> Worker::investigate(std::uint64_t number, Snippet snippet) {
+  TRY(Finding finding, run_once(snippet));
+  const bool again = !finding.lines.empty();
+  if (again) {
+    TRY(snippet, minimise(std::move(snippet)));
+    TRY(finding, run_once(snippet));
+  }
+  // Alike: the same instructions differ in the same things.
+  std::string signature;
+  for (std::size_t i = 0; i < snippet.instructions.size(); i++)
+    if (snippet.left_out.empty() || !snippet.left_out[i])
+      signature += std::to_string(snippet.instructions[i].mnemonic) + ' ';
+  if (!finding.lines.empty()) signature += finding.lines.front().substr(0, 4);
+  if (!statistics_.new_signature(std::hash<std::string>{}(signature))) return {};
+  if (statistics_.reports++ >= options_.max_reports) return {};
+  fmt::print("\nDIFFERENCE: fuzz_cpu --seed {} --case {}   ({}{})\n", options_.seed, number, finding.modes,
+             again ? "" : "; not again when run alone");
+  Case the_case;
+  snippet.lay_out(the_case);
+  fmt::print("{}", describe_case(generator_.decoder(), the_case));
+  constexpr std::size_t shown = 12;
+  for (std::size_t i = 0; i < finding.lines.size() && i < shown; i++) fmt::print("  {}\n", finding.lines[i]);
+  if (finding.lines.size() > shown) fmt::print("  ... and {} more\n", finding.lines.size() - shown);
+  std::fflush(stdout);
+  return {};
+}
+
+void Worker::count(const Snippet& snippet, const Case& the_case, const Outcome& native) {
+  statistics_.snippets++;
+  const std::uint64_t base = code_base + the_case.code_offset;
+  const bool to_the_end = native.image.rip == base + the_case.code_size + 1;
+  if (!to_the_end) statistics_.faults++;
+  std::uint64_t at = base;
+  for (const Instruction& insn : snippet.instructions) {
+    // Those behind the fault were not run; those jumped over count, as nobody knows.
+    if (!to_the_end && at > native.image.rip) break;
+    statistics_.instructions++;
+    statistics_.rows[insn.mnemonic]++;
+    at += insn.length;
+  }
+}
+
+Result<void> Worker::run_batch(unsigned count_of) {
+  const std::uint64_t first = statistics_.next_case;
+  std::vector<Snippet> snippets(count_of);
+  std::vector<std::vector<Outcome>> guests(count_of);
+  for (unsigned i = 0; i < count_of; i++) {
+    snippets[i] = generator_.make(options_.seed, first + i);
+    snippets[i].lay_out(oracle_.slot(i).input);
+  }
+  TRY_VOID(oracle_.start(count_of));
+  for (unsigned i = 0; i < count_of; i++) {
+    statistics_.running_case = first + i;
+    run_guests(oracle_.slot(i).input, guests[i]);
+  }
+  TRY_VOID(oracle_.wait());
+  std::vector<unsigned> differing;
+  for (unsigned i = 0; i < count_of; i++) {
+    const Outcome& native = oracle_.slot(i).output;
+    if (native.ending != Ending::Exception) {
+      statistics_.lost++;
+      continue;
+    }
+    count(snippets[i], oracle_.slot(i).input, native);
+    if (!compare_all(native, guests[i]).lines.empty()) differing.push_back(i);
+  }
+  statistics_.next_case = first + count_of;
+  for (const unsigned i : differing) {
+    statistics_.differing++;
+    statistics_.running_case = first + i;
+    TRY_VOID(investigate(first + i, snippets[i]));
+  }
+  return {};
+}
+
+Result<void> Worker::run() {
+  TRY_VOID(create());
+  while (Clock::now() < deadline_) {
+    const std::uint64_t left = options_.first + options_.cases - statistics_.next_case;
+    if (left == 0) break;
+    TRY_VOID(run_batch(static_cast<unsigned>(std::min<std::uint64_t>(left, Oracle::batch))));
+  }
+  return {};
+}
+
+}  // namespace veneer::fuzz
