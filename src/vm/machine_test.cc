@@ -321,17 +321,19 @@ TEST_F(MachineTest, ApplicationProcessorsStartWithASipi) {
     boot_apic.write(0x300, 4, 0x4500);  // INIT
     boot_apic.write(0x300, 4, 0x4609);  // SIPI, page 9
   }
-  std::uint64_t base = 0;
-  for (int i = 0; i < 500 && base != 0x9000; ++i) {
-    std::this_thread::sleep_for(2ms);
+  // Not the first sight of it counts but what stays: an INIT taken late would undo the start.
+  const auto code_base = [&m]() -> std::uint64_t {
     m.pause();
-    ASSERT_TRUE(m.wait_paused(true, 5s));
+    EXPECT_TRUE(m.wait_paused(true, 5s));
     cpu::ArchState state;
     m.vcpu(1).get_state(state);
-    base = state.segments[cpu::CS].base;
     m.resume();
-    ASSERT_TRUE(m.wait_paused(false, 5s));
-  }
+    EXPECT_TRUE(m.wait_paused(false, 5s));
+    return state.segments[cpu::CS].base;
+  };
+  for (int i = 0; i < 500 && code_base() != 0x9000; ++i) std::this_thread::sleep_for(2ms);
+  std::this_thread::sleep_for(20ms);
+  const std::uint64_t base = code_base();
   m.request_stop(0);
   runner.join();
   EXPECT_EQ(base, 0x9000u);

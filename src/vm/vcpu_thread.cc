@@ -171,6 +171,7 @@ void VcpuThread::wait_for_startup() {
   for (;;) {
     const std::uint32_t seen = wakeups_.load(std::memory_order_seq_cst);
     if (ordered_away()) return;
+    if (apic_.init_pending()) take_init();  // before the SIPI that follows it, or it would undo that
     if (const auto page = apic_.take_startup()) {
       cpu::ArchState state;
       vcpu_->get_state(state);
