@@ -14,6 +14,8 @@ VENEER = os.environ.get("VENEER", "build/bin/veneer")
 GUEST_DIR = os.environ.get("VENEER_GUEST", "build/guest")
 # Sanitized builds and busy hosts are slower; every timeout below is multiplied by this.
 SCALE = float(os.environ.get("VENEER_TIMEOUT_SCALE", "1"))
+# A folder for the console of every run, as it comes: to watch what a long test does.
+LOG_DIR = os.environ.get("VENEER_CONSOLE_LOGS")
 PROMPT = r"veneer:[^\n]*# "
 
 
@@ -50,6 +52,7 @@ class Guest:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                             stderr=self._stderr_file, start_new_session=True)
             self._input, self._output = self.process.stdin.fileno(), self.process.stdout.fileno()
+        self._log = open(f"{LOG_DIR}/console-{self.process.pid}.log", "w", buffering=1) if LOG_DIR else None
         self._closing = False
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()
@@ -64,8 +67,12 @@ class Guest:
                     data = b""
                 if not data:
                     break
+                text = data.decode("utf-8", "replace")
+                if self._log:
+                    self._log.write(text)
+                    self._log.flush()
                 with self._new_output:
-                    self.console += data.decode("utf-8", "replace")
+                    self.console += text
                     self._new_output.notify_all()
             elif self._closing:
                 break
@@ -82,7 +89,7 @@ class Guest:
             self.process.wait()
         self._closing = True
         self._reader.join(5)
-        for stream in (self.process.stdin, self.process.stdout, self._stderr_file):
+        for stream in (self.process.stdin, self.process.stdout, self._stderr_file, self._log):
             if stream:
                 try:
                     stream.close()
