@@ -91,7 +91,7 @@ struct Block {
   std::uint32_t code_bytes = 0;
   SideEntry* side = nullptr;
   Block* next_in_bucket = nullptr;
-  LinkSite links[2];
+  LinkSite* links = nullptr;
 };
 
 }  // namespace veneer::cpu::bt

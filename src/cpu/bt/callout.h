@@ -19,6 +19,26 @@ struct MemoryOperand {
   std::int64_t displacement = 0;   ///< for RIP: from the start of the page, next instruction already added
 };
 
+/// How a mask decides which bytes of a vector instruction's memory operand are touched.
+enum class MaskKind : std::uint8_t {
+  None,      ///< no mask, or one that does not matter for memory
+  Opmask,    ///< opmask bit j stands for element j modulo `elements` (broadcasts repeat theirs)
+  Compress,  ///< as many elements as the opmask has bits set, from the first on; register 0: all
+  SignBits,  ///< the top bit of each element of a vector register
+};
+
+/// Vector operands of gathers, scatters, masked moves and masked memory operands.
+struct VectorOperands {
+  MaskKind kind = MaskKind::None;
+  std::uint8_t reg = 0;            ///< vector register named by ModRM.reg, 0-31
+  std::uint8_t index = 0;          ///< VSIB index register, 0-31
+  std::uint8_t mask = 0;           ///< opmask register, or the vector register of SignBits
+  std::uint8_t mask_bits = 0;      ///< how many bits of an opmask count
+  std::uint8_t elements = 0;       ///< in memory
+  std::uint8_t element_bytes = 0;  ///< of one of these
+  std::uint8_t index_bytes = 0;    ///< of one VSIB index, 4 or 8
+};
+
 /// The 8 bytes behind a call of stub_memory or stub_writeback.
 struct AccessDescriptor {
   std::uint16_t offset;       ///< of the instruction in its page
@@ -32,6 +52,7 @@ struct AccessDescriptor {
   static constexpr std::uint8_t STACK = 4;  ///< a non-canonical address is #SS, not #GP
   static constexpr std::uint8_t STAY = 8;   ///< never leave after the write-back (CALL: rip is not next)
   static constexpr std::uint8_t LOCKED = 16;
+  static constexpr std::uint8_t MASKED = 32;  ///< a record follows the jump back: its mask decides (masked_access.cc)
 };
 static_assert(sizeof(AccessDescriptor) == 8);
 
@@ -62,6 +83,7 @@ struct CalloutRecord {
   std::uint64_t immediate = 0;
   std::uint64_t immediate2 = 0;
   MemoryOperand memory;
+  VectorOperands vector;
   std::uint8_t raw[16] = {};
 };
 

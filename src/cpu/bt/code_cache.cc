@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <new>
 
@@ -18,12 +19,20 @@ constexpr std::uint64_t arena_room = 64 * KiB;
 unsigned bucket_of(CodePageId page, unsigned offset, Mode mode) {
   std::uint64_t h = (page << 12 | offset) * 0x9e3779b97f4a7c15u;
   h ^= mode.bits * 0x85ebca6bu;
-  return static_cast<unsigned>((h >> 40) & 0xffff);
+  return static_cast<unsigned>((h >> 40) & 0x3ffff);
 }
 
 void* reserve(std::uint64_t bytes) {
   void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return p == MAP_FAILED ? nullptr : p;
+}
+
+/// The bits of coverage word `word` that stand for bytes [offset, end).
+std::uint64_t byte_range(std::uint64_t word, std::uint64_t offset, std::uint64_t end) {
+  const std::uint64_t first = word * 64;
+  const std::uint64_t from = offset > first ? offset - first : 0;
+  const std::uint64_t to = end - first < 64 ? end - first : 64;
+  return (to == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << to) - 1) & (~std::uint64_t{0} << from);
 }
 
 /// A jump cache may still lead to a dead block's entry: this makes it look the address up again.
@@ -37,14 +46,15 @@ void poison_entry(std::uint8_t* code) {
 }  // namespace
 
 bool CodePage::covers(std::uint64_t offset, std::uint64_t size) const {
-  for (std::uint64_t i = offset; i < offset + size && i < page_size; i++)
-    if ((covered[i / 64] >> (i % 64)) & 1) return true;
+  const std::uint64_t end = std::min(offset + size, page_size);
+  for (std::uint64_t word = offset / 64; word * 64 < end; word++)
+    if (covered[word] & byte_range(word, offset, end)) return true;
   return false;
 }
 
 void CodePage::cover(std::uint64_t offset, std::uint64_t size) {
-  for (std::uint64_t i = offset; i < offset + size && i < page_size; i++)
-    covered[i / 64] |= std::uint64_t{1} << (i % 64);
+  const std::uint64_t end = std::min(offset + size, page_size);
+  for (std::uint64_t word = offset / 64; word * 64 < end; word++) covered[word] |= byte_range(word, offset, end);
 }
 
 Result<void> CodeCache::create(machine::GuestMemory& memory, std::uint64_t bytes) {

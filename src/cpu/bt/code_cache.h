@@ -84,7 +84,7 @@ class CodeCache {
   void unlink(Block* from, LinkSite& site);
   std::atomic<std::uint8_t>& code_flag(CodePageId page) const;
 
-  static constexpr unsigned bucket_count = 1u << 16;
+  static constexpr unsigned bucket_count = 1u << 18;
   static constexpr unsigned max_slots = 32;
 
   machine::GuestMemory* memory_ = nullptr;

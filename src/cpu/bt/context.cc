@@ -44,7 +44,7 @@ void Context::note_large(std::uint64_t page) {
 }
 
 void Context::fill_jump(Regime regime, std::uint64_t address, const void* code) {
-  const unsigned slot = static_cast<unsigned>(address) & (table_slots - 1);
+  const unsigned slot = jump_slot(address);
   JumpEntry& entry = jumps(regime).entry[slot];
   FillLog& log = jump_log[static_cast<unsigned>(regime)];
   if (entry.code == 0) log.add(slot);
@@ -87,7 +87,7 @@ void Context::flush_jumps(Regime regime) {
   } else {
     for (unsigned i = 0; i < log.count; i++) cache.entry[log.slot[i]] = JumpEntry{0, 0};
   }
-  cache.entry[0] = JumpEntry{1, 0};  // address -1 has slot 65535: never matches here
+  cache.entry[jump_slot(0)] = JumpEntry{1, 0};  // all zeros would match address 0; address -1 belongs elsewhere
   log.count = 0;
   log.overflow = false;
 }

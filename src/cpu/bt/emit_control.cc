@@ -24,7 +24,9 @@ std::int32_t Translator::branch_target(const Insn& insn) const {
 void Translator::goto_address_in_t0() {
   if (mode_.has(Mode::SINGLE)) return a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_lookup));
   const std::int32_t table = jump_offset();
-  a_.movzx16(T1, T0);
+  a_.rorx(T1, T0, 12);
+  a_.lea(T1, T1, T0, 0, 0);
+  a_.movzx16(T1, T1);        // jump_slot()
   a_.lea(T1, T1, T1, 0, 0);  // 16-byte entries
   a_.mov(T2, rcx);
   a_.load_gs_index8(rcx, T1, table + static_cast<std::int32_t>(offsetof(JumpEntry, negated_address)));
@@ -45,7 +47,7 @@ void Translator::align_rel32(unsigned opcode_bytes) {
 
 /// Makes the jump at `rel32` one that is linked to `target` in this page once that is translated.
 Assembler::Mark Translator::linkable_jump(Assembler::Mark rel32, std::int32_t target) {
-  VENEER_ASSERT(link_count_ < 2 && cold_count_ < max_cold);
+  VENEER_ASSERT(link_count_ < max_links && cold_count_ < max_cold);
   links_[link_count_] =
       LinkSite{static_cast<std::uint32_t>(rel32 - start_), 0, static_cast<std::uint16_t>(target), nullptr};
   Cold& cold = cold_[cold_count_++];
@@ -122,6 +124,7 @@ void Translator::emit_jcc(const Insn& insn) {
     cold.from = a_.jcc(condition);
     cold.target = target;
   }
+  if (&insn != insns_ + count_ - 1) return;  // the block goes on where the jump is not taken
   goto_offset(insn.next_offset(), nullptr);
   closed_ = true;
 }

@@ -155,11 +155,16 @@ void Translator::flags_before_access(const Insn& insn) {
     flags_.at = FlagsAt::Recipe;
     return;
   }
+  if (flags_.image_valid) {
+    flags_.at = FlagsAt::Image;
+    return;
+  }
   bool writer;
   const unsigned n = accesses_until_flags_change(insn, writer);
   if ((n >= 2 && writer) || n >= 3) {
     save_image();
     flags_.at = FlagsAt::Image;
+    flags_.image_valid = true;
   }
 }
 

@@ -266,7 +266,8 @@ Outcome BtVcpu::interrupt_return(unsigned operand_bytes) {
     set_segment(CS, cs);
     b->rip = rip;
     set_rflags((old_flags & ~mask) | (new_flags & mask));
-    s.nmi_blocked = false;
+    if (s.nmi_blocked) look_at_events();
+  s.nmi_blocked = false;
     mode_changed();
     return Outcome::Leave;
   }
@@ -292,7 +293,8 @@ Outcome BtVcpu::interrupt_return(unsigned operand_bytes) {
     b->gpr[RSP] = slot[3];
     b->rip = rip & 0xffff;
     set_rflags(new_flags & (mask | RFLAGS_VM));
-    s.nmi_blocked = false;
+    if (s.nmi_blocked) look_at_events();
+  s.nmi_blocked = false;
     mode_changed();
     return Outcome::Leave;
   }
@@ -346,6 +348,7 @@ Outcome BtVcpu::interrupt_return(unsigned operand_bytes) {
   set_segment(CS, cs);
   b->rip = rip;
   set_rflags((old_flags & ~mask) | (new_flags & mask));
+  if (s.nmi_blocked) look_at_events();
   s.nmi_blocked = false;
   if (outer)
     for (SegReg which : {ES, DS, FS, GS}) {

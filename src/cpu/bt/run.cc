@@ -136,6 +136,23 @@ Block* BtVcpu::find_block(std::uint64_t linear) {
   return block;
 }
 
+const std::uint8_t* BtVcpu::cached_code(std::uint64_t linear) const {
+  const Context& context = contexts_.current();
+  if (context.jump_mode[static_cast<unsigned>(mode.regime())] != mode.bits) return nullptr;
+  const JumpEntry& entry = context.jumps(mode.regime()).entry[jump_slot(linear)];
+  return entry.negated_address == -linear ? reinterpret_cast<const std::uint8_t*>(entry.code) : nullptr;
+}
+
+void BtVcpu::remember_code(std::uint64_t linear, const Block* block) {
+  Context& context = contexts_.current();
+  std::uint32_t& filled_under = context.jump_mode[static_cast<unsigned>(mode.regime())];
+  if (filled_under != mode.bits) {
+    context.flush_jumps(mode.regime());
+    filled_under = mode.bits;
+  }
+  context.fill_jump(mode.regime(), linear, block->code);
+}
+
 Exit BtVcpu::run_loop(bool single) {
   ThreadScope scope(*this);
   running_ = true;
@@ -149,14 +166,20 @@ Exit BtVcpu::run_loop(bool single) {
   };
   Block* link_from = nullptr;
   LinkSite* link_site = nullptr;
+  std::uint64_t link_flushes = 0;
+  bool missed = true;
+  look_.store(true, std::memory_order_relaxed);
   for (;;) {
     if (shutdown_) return finish(ExitReason::Shutdown);
     if (exit_requested_.load(std::memory_order_relaxed) && !s.interrupt_shadow) {
       exit_requested_.store(false);
       return finish(ExitReason::Interrupted);
     }
-    if (take_events()) link_site = nullptr;
-    if (shutdown_) continue;
+    // Events only when there is a reason to look: a kick, or an interrupt that waited for IF.
+    if (look_.load(std::memory_order_relaxed) || (b->irq_pending && b->interrupt_flag && !s.interrupt_shadow)) {
+      if (take_events()) link_site = nullptr;
+      if (shutdown_) continue;
+    }
     if (s.halted) return finish(ExitReason::Halted);
 
     std::uint64_t linear = b->rip;
@@ -175,8 +198,16 @@ Exit BtVcpu::run_loop(bool single) {
       if (single) return finish(ExitReason::Debug);
       continue;
     }
-    Block* block = find_block(linear);
-    if (!block) {
+    // After a miss the cache has nothing, or a dead block whose entry leads back here.
+    const std::uint8_t* code = one || missed ? nullptr : cached_code(linear);
+    if (Block* block = code ? nullptr : find_block(linear)) {
+      if (link_site && link_flushes == engine_.cache().counters().flushes && !link_from->dead &&
+          link_from->page == block->page && link_site->target == block->offset && link_from->mode == block->mode &&
+          !block->straddles)
+        engine_.cache().link(link_from, *link_site, block);
+      if (!one) remember_code(linear, block);
+      code = block->code;
+    } else if (!code) {
       if (failed_) {
         result.message = failure_;
         return finish(ExitReason::Failed);
@@ -185,31 +216,19 @@ Exit BtVcpu::run_loop(bool single) {
       if (single) return finish(ExitReason::Debug);
       continue;
     }
-    if (link_site && !link_from->dead && link_from->page == block->page && link_site->target == block->offset &&
-        link_from->mode == block->mode && !block->straddles)
-      engine_.cache().link(link_from, *link_site, block);
     link_site = nullptr;
-    if (!one) {
-      Context& context = contexts_.current();
-      const auto r = static_cast<unsigned>(mode.regime());
-      if (context.jump_mode[r] != mode.bits) {
-        context.flush_jumps(mode.regime());
-        context.jump_mode[r] = mode.bits;
-      }
-      context.fill_jump(mode.regime(), linear, block->code);
-    }
     load_vectors();
     s.interrupt_shadow = false;
     s.rflags &= ~RFLAGS_RF;
-    b->page_address = linear & ~page_offset_mask;
     const std::uint64_t events_before = count.events;
     set_arith(b->arith_flags);
-    veneer_bt_enter(block->code + block->direct_offset, linear);
+    veneer_bt_enter(code, linear);
     set_arith(b->arith_flags);
 
     auto to_rip = [&] {
       if (!code64()) b->rip = (b->rip - s.segments[CS].base) & 0xffffffffu;
     };
+    missed = b->exit_kind <= static_cast<std::uint64_t>(ExitKind::Link);
     switch (static_cast<ExitKind>(b->exit_kind)) {
       case ExitKind::Lookup:
         to_rip();
@@ -218,9 +237,11 @@ Exit BtVcpu::run_loop(bool single) {
         to_rip();
         count.links++;
         link_site = engine_.cache().find_site(reinterpret_cast<const std::uint8_t*>(b->exit_arg), &link_from);
+        link_flushes = engine_.cache().counters().flushes;
         break;
       case ExitKind::Poll:
         count.polls++;
+        look_at_events();  // a kick may have been half done when events were last looked at
         break;
       case ExitKind::Resume:
         break;

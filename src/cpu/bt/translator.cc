@@ -47,7 +47,6 @@ bool Translator::ends_block(const Insn& insn) const {
   if (insn.undefined || mode_.has(Mode::SINGLE)) return true;
   switch (insn.z.meta.category) {
     case ZYDIS_CATEGORY_UNCOND_BR:
-    case ZYDIS_CATEGORY_COND_BR:
     case ZYDIS_CATEGORY_CALL:
     case ZYDIS_CATEGORY_RET:
     case ZYDIS_CATEGORY_SYSCALL:
@@ -62,6 +61,9 @@ bool Translator::ends_block(const Insn& insn) const {
     case ZYDIS_MNEMONIC_LOOP:
     case ZYDIS_MNEMONIC_LOOPE:
     case ZYDIS_MNEMONIC_LOOPNE:
+    case ZYDIS_MNEMONIC_JCXZ:
+    case ZYDIS_MNEMONIC_JECXZ:
+    case ZYDIS_MNEMONIC_JRCXZ:
       return true;
     default:
       return false;
@@ -78,7 +80,7 @@ bool Translator::decode() {
   decoder_ = x86::make_decoder(machine, stack, engine_.cpuid());
   const unsigned limit =
       mode_.has(Mode::SINGLE) ? 1 : std::min<unsigned>(max_instructions, engine_.options().max_block_instructions);
-  unsigned offset = request_.offset;
+  unsigned offset = request_.offset, conditional = 0;
   while (count_ < limit && offset < page_size) {
     Insn& insn = insns_[count_];
     if (!decode_one(insn, offset)) return count_ > 0;  // reaches into an unknown page
@@ -90,6 +92,7 @@ bool Translator::decode() {
     offset += insn.z.length;
     count_++;
     if (straddles_ || ends_block(insn)) break;
+    if (insn.z.meta.category == ZYDIS_CATEGORY_COND_BR && ++conditional == max_conditional) break;
   }
   return count_ > 0;
 }
@@ -149,6 +152,7 @@ Block* Translator::translate() {
   block->side = cache_.arena_array<SideEntry>(count_);
   std::copy_n(side_, count_, block->side);
   block->link_count = static_cast<std::uint8_t>(link_count_);
+  block->links = cache_.arena_array<LinkSite>(link_count_);
   std::copy_n(links_, link_count_, block->links);
   cache_.commit(block);
   return block;

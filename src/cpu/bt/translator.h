@@ -26,12 +26,15 @@ class Translator {
  private:
   static constexpr unsigned max_instructions = 64;
   static constexpr unsigned max_cold = 256;
+  static constexpr unsigned max_links = 20;
+  static constexpr unsigned max_conditional = 16;  ///< jumps out of a block's middle
 
   /// Where flags are, and how to get them back.
   struct Flags {
     FlagsAt at = FlagsAt::Hardware;
     const Insn* recipe = nullptr;   ///< instruction whose repetition (or equivalent) makes the flags again
     std::uint32_t recipe_regs = 0;  ///< guest registers that must not have changed for that
+    bool image_valid = false;       ///< the saved image holds these flags, wherever else they are
   };
 
   enum class ColdKind : std::uint8_t { Access, Link, CrossPage };
@@ -167,7 +170,7 @@ class Translator {
   Cold cold_[max_cold];
   unsigned cold_count_ = 0;
   SideEntry side_[max_instructions];
-  LinkSite links_[2];
+  LinkSite links_[max_links];
   unsigned link_count_ = 0;
   Assembler::Mark start_ = nullptr;
   ZydisDecoder decoder_;

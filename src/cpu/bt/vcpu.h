@@ -182,7 +182,11 @@ class BtVcpu final : public Vcpu {
   friend class BtEngine;
   Exit run_loop(bool single);
   bool take_events();
-  Block* find_block(std::uint64_t rip);
+  Block* find_block(std::uint64_t linear);
+  /// The jump cache's answer for an address, as translated code would get it; null when it has none.
+  const std::uint8_t* cached_code(std::uint64_t linear) const;
+  void remember_code(std::uint64_t linear, const Block* block);
+  void look_at_events() { look_.store(true, std::memory_order_relaxed); }
   Block* translate_at(std::uint64_t linear, CodePageId page);
   bool fetch_page(std::uint64_t linear, CodePageId& page);
   bool memory_pages(std::uint64_t address, unsigned size, Access access, bool supervisor);

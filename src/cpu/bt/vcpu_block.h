@@ -37,12 +37,16 @@ inline constexpr std::uint64_t poison_addend = 0;
 
 /// One entry of the jump cache: guest address to translated code.
 struct JumpEntry {
-  std::uint64_t negated_address;  ///< minus the guest address; slot 0 empty is 1 (address -1)
+  std::uint64_t negated_address;  ///< minus the guest address; an empty entry matches nothing that has its slot
   std::uint64_t code;             ///< host address of the block's indirect entry
 };
 struct JumpCache {
   JumpEntry entry[table_slots];
 };
+/// Where an address has its place: the low 16 bits of address + page number, so that large programs spread.
+constexpr unsigned jump_slot(std::uint64_t address) {
+  return static_cast<unsigned>(address + (address >> 12)) & (table_slots - 1);
+}
 
 /// Why translated code came back to the run loop.
 enum class ExitKind : std::uint32_t {

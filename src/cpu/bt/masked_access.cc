@@ -1,0 +1,144 @@
+// The slow path of masked memory operands: only active elements are touched, and only they can fault. Register-only.
+//
+// The fast path checks the whole operand and runs the instruction on guest memory. When that check fails, the mask
+// decides: the active bytes go through a buffer on which the same instruction runs (traps.md 7), and of a store only
+// they are written back; neighbours may be another device's, or change under us by DMA.
+#include "cpu/bt/masked_access.h"
+
+#include "base/bits.h"
+#include "cpu/bt/engine_impl.h"
+#include "cpu/bt/vcpu.h"
+#include "cpu/bt/vector_registers.h"
+
+namespace veneer::cpu::bt {
+namespace {
+
+/// Behind the descriptor stand the jump back to the fast form (5 bytes), then the record's address.
+const CalloutRecord& record_of(const AccessDescriptor& d) {
+  const CalloutRecord* record;
+  __builtin_memcpy(&record, reinterpret_cast<const std::uint8_t*>(&d) + sizeof d + masked_record_distance, 8);
+  return *record;
+}
+
+unsigned population(std::uint64_t bits) {
+  std::uint64_t n;
+  asm("popcntq %1, %0" : "=r"(n) : "r"(bits) : "cc");
+  return static_cast<unsigned>(n);
+}
+
+void copy(void* to, const void* from, std::uint64_t n) {
+  asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+}
+
+}  // namespace
+
+std::uint64_t mask_value(const VectorOperands& o) {
+  switch (o.kind) {
+    case MaskKind::Opmask:
+    case MaskKind::Compress:
+      return o.mask ? vector_registers::opmask(o.mask) : ~std::uint64_t{0};
+    case MaskKind::SignBits: {
+      VectorValue value;
+      vector_registers::store(o.mask, false, value);
+      std::uint64_t bits = 0;
+      for (unsigned i = 0; i < o.elements; i++)
+        bits |= std::uint64_t{value.byte[(i + 1) * o.element_bytes - 1]} >> 7 << i;
+      return bits;
+    }
+    case MaskKind::None:
+      break;
+  }
+  return ~std::uint64_t{0};
+}
+
+std::uint64_t active_bytes(const VectorOperands& o, std::uint64_t mask) {
+  if (o.kind == MaskKind::Opmask) {
+    mask &= low_bits(o.mask_bits);
+    for (unsigned folded = o.elements; folded < o.mask_bits; folded *= 2) mask |= mask >> folded;
+  }
+  if (o.kind == MaskKind::Compress) mask = low_bits(population(mask & low_bits(o.mask_bits)));
+  mask &= low_bits(o.elements);
+  std::uint64_t bytes = 0;
+  for_each_run(mask, [&](unsigned first, unsigned n) {
+    bytes |= low_bits(n * o.element_bytes) << (first * o.element_bytes);
+  });
+  return bytes;
+}
+
+std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d) {
+  const CalloutRecord& r = record_of(d);
+  const std::uint64_t address = b->t0;
+  const bool stack = d.flags & AccessDescriptor::STACK;
+  const bool write = d.flags & AccessDescriptor::WRITE;
+  auto fail = [&] {
+    const Fault f = fault_;
+    deliver(f, EventKind::Exception, rip_of(d.offset));
+    b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
+    return std::uint64_t{1};
+  };
+  if (force_gp_) {
+    force_gp_ = false;
+    // Misaligned; a non-canonical address gets here too, and there the mask has a say.
+    if (!code64() || (canonical(address) && canonical(address + d.size - 1))) {
+      raise(VECTOR_GP, 0);
+      return fail();
+    }
+  }
+  masked_.bytes = active_bytes(r.vector, mask_value(r.vector));
+  masked_.address = address;
+  const auto first = static_cast<unsigned>(std::min<std::uint64_t>(d.size, page_size - (address & page_offset_mask)));
+  const std::uint64_t parts[2] = {masked_.bytes & low_bits(first), first < d.size ? masked_.bytes >> first : 0};
+  const unsigned starts[2] = {0, first};
+  HostPtr host[2] = {};
+  for (unsigned i = 0; i < 2; i++) {
+    if (!parts[i]) continue;
+    const auto lowest = static_cast<unsigned>(__builtin_ctzll(parts[i]));
+    std::uint64_t at = address + starts[i] + lowest;
+    if (!code64()) at &= 0xffffffffu;
+    if (code64() && !canonical(at)) {
+      raise(stack ? VECTOR_SS : VECTOR_GP, 0);
+      return fail();
+    }
+    bool faulted;
+    GuestPhys physical;
+    host[i] = page_pointer(at, write ? Access::Write : Access::Read, false, physical, faulted);
+    if (faulted) return fail();
+    if (host[i]) {
+      host[i] -= lowest;
+      if (write) physical = engine_.memory().physical_of(host[i]);
+    }
+    masked_.part[i] = physical - lowest;
+  }
+  masked_.first_bytes = first;
+  if (first == d.size && host[0]) {
+    b->t1 = reinterpret_cast<std::uint64_t>(host[0]) - address;
+    return vectors_loaded_ ? 0 : (load_vectors(), 0);
+  }
+  count.bounces++;
+  std::uint8_t* buffer = bounce_area() + (address & 63);
+  if (!write) {
+    for (unsigned i = 0; i < 2; i++)
+      for_each_run(parts[i], [&](unsigned at, unsigned n) {
+        std::uint8_t* to = buffer + starts[i] + at;
+        if (host[i])
+          copy(to, host[i] + at, n);
+        else
+          physical_read(masked_.part[i] + at, to, n);
+      });
+  }
+  b->t1 = reinterpret_cast<std::uint64_t>(buffer) - address;
+  if (!vectors_loaded_) load_vectors();
+  return write ? d.jump_bytes : 0;
+}
+
+void BtVcpu::masked_write_back() {
+  const unsigned first = masked_.first_bytes;
+  const std::uint8_t* buffer = bounce_area() + (masked_.address & 63);
+  for_each_run(masked_.bytes & low_bits(first),
+               [&](unsigned at, unsigned n) { physical_write(masked_.part[0] + at, buffer + at, n); });
+  if (first >= 64) return;
+  for_each_run(masked_.bytes >> first,
+               [&](unsigned at, unsigned n) { physical_write(masked_.part[1] + at, buffer + first + at, n); });
+}
+
+}  // namespace veneer::cpu::bt
