@@ -3,8 +3,7 @@
 // State: PM1_STS, PM1_EN, PM1_CNT.
 // Missing: GPE blocks, SMI command port (SCI_EN is always set: there is no legacy mode to leave), S1 to S4, wake
 //   events, RTC alarm status, processor C-state ports.
-// Differs from the spec: the PM timer has no interrupt when its high bit toggles more often than it is read
-//   (TMR_STS follows reads and a host timer armed while TMR_EN is set).
+// Differs from the spec: nothing known.
 // Spec: ACPI 6.4 chapter 4.8 (fixed hardware); layout of the register block: 82371AB (PIIX4) data sheet 7.2.
 #pragma once
 
