@@ -16,10 +16,11 @@ namespace {
 constexpr const char* gpr_names[gpr_count] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                               "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
-/// Linux reports a protection violation for every address above user space (mask.md).
+/// Linux reports a protection violation for every address from TASK_SIZE_MAX on (mask.h).
 std::uint32_t comparable_error(const Outcome& outcome) {
   constexpr std::uint32_t P = 1;
-  if (outcome.vector == VECTOR_PF && outcome.cr2 >> 63) return outcome.error | P;
+  constexpr std::uint64_t TASK_SIZE_MAX = (std::uint64_t{1} << 47) - page_bytes;
+  if (outcome.vector == VECTOR_PF && outcome.cr2 >= TASK_SIZE_MAX) return outcome.error | P;
   return outcome.error;
 }
 

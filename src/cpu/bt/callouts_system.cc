@@ -385,7 +385,7 @@ Outcome callout_fsgsbase(BtVcpu& v, const CalloutRecord& r) {
   // F3 0F AE /0 RDFSBASE, /1 RDGSBASE, /2 WRFSBASE, /3 WRGSBASE
   std::uint64_t& base = v.b->segment_base[r.modrm_reg & 1 ? GS : FS];
   if (r.modrm_reg < 2) {
-    v.set_reg(r.rm, base, r.operand_bytes);
+    v.set_reg(r.rm, base, r.operand_bytes == 8 ? 8 : 4);  // 66h means nothing here
     return Outcome::Continue;
   }
   const std::uint64_t value = r.operand_bytes == 8 ? v.reg(r.rm) : v.reg(r.rm) & 0xffffffffu;
@@ -431,8 +431,8 @@ Outcome callout_string_in_out(BtVcpu& v, const CalloutRecord& r) {
   const unsigned address_bytes = r.memory.address_bytes;
   const std::uint64_t mask = address_bytes == 8 ? ~std::uint64_t{0} : address_bytes == 4 ? 0xffffffffu : 0xffffu;
   const auto port = static_cast<std::uint16_t>(v.reg(RDX));
+  if (!port_allowed(v, port, bytes)) return Outcome::Fault;  // also for no repetitions at all
   if (r.rep && (v.reg(RCX) & mask) == 0) return Outcome::Continue;
-  if (!port_allowed(v, port, bytes)) return Outcome::Fault;
   const unsigned pointer = out ? RSI : RDI;
   MemoryOperand m = r.memory;
   m.base = m.index = MemoryOperand::none;

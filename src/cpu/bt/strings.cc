@@ -177,13 +177,14 @@ template <unsigned Size, bool Scan>
 Outcome compare_string(BtVcpu& v, const CalloutRecord& r) {
   StringState s = start(v, r);
   while (s.count) {
+    // If both operands fault, it is ES:[rDI] that does.
     std::uint64_t left_at, right_at, left = 0, right = 0;
+    if (!linear(v, r, RDI, s, right_at) || !v.read_memory(right_at, &right, Size)) return Outcome::Fault;
     if (Scan) {
       left = v.reg(RAX);
     } else if (!linear(v, r, RSI, s, left_at) || !v.read_memory(left_at, &left, Size)) {
       return Outcome::Fault;
     }
-    if (!linear(v, r, RDI, s, right_at) || !v.read_memory(right_at, &right, Size)) return Outcome::Fault;
     const std::uint64_t flags = compare<Size>(left, right);
     if (!Scan) advance(v, RSI, s, Size);
     advance(v, RDI, s, Size);

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "cpu/x86/decode_corrections.h"
+
 namespace veneer::cpu::bt {
 
 Block* translate(BtEngine& engine, const TranslateRequest& request) {
@@ -37,6 +39,7 @@ bool Translator::decode_one(Insn& insn, unsigned offset) {
     return true;
   }
   std::memcpy(insn.raw, bytes, insn.z.length);
+  x86::correct_decoding(insn.raw, insn.z, insn.op);
   insn.row = x86::classify(insn.z, insn.op);
   if (insn.row.treatment == x86::Treatment::Undefined || !gate(insn)) insn.undefined = true;
   if (!insn.undefined) analyse(insn);
