@@ -57,20 +57,23 @@ enum class FlagsAt : std::uint8_t {
 
 /// Start of one guest instruction in a block's code: the side table for faults and kicks.
 struct SideEntry {
-  std::uint32_t host_offset;   ///< from the block's start
-  std::uint32_t cold_offset;   ///< its first memory slow path, 0 if none
+  static constexpr std::uint16_t no_cold = 0xffff;
+  std::uint16_t host_offset;   ///< from the block's hot code
+  std::uint16_t cold_offset;   ///< its first slow path, from the block's cold code; no_cold if it has none
   std::uint16_t guest_offset;  ///< in the guest page
   FlagsAt flags;               ///< where flags are if the instruction itself faults natively
 };
+static_assert(sizeof(SideEntry) == 8);
 
 struct Block;
 
 /// A jump that can be patched to its target's direct entry.
 struct LinkSite {
-  std::uint32_t rel32_offset = 0;     ///< from the block's start; 0 when unused
-  std::uint32_t unlinked_offset = 0;  ///< where it leads when not linked
-  std::uint16_t target = 0;           ///< guest offset in the page
+  Block* owner = nullptr;
   Block* linked = nullptr;
+  std::uint32_t rel32_offset = 0;      ///< from the owner's hot code
+  std::int32_t unlinked_distance = 0;  ///< the rel32 that leads to the slow path which asks for linking
+  std::uint16_t target = 0;            ///< guest offset in the page
 };
 
 /// One translated block.
@@ -83,13 +86,13 @@ struct Block {
   bool straddles = false;
   bool dead = false;
   std::uint8_t link_count = 0;
-  std::uint16_t side_count = 0;
-  std::uint16_t instructions = 0;
+  std::uint8_t instructions = 0;
   const std::uint8_t* code = nullptr;  ///< executable address of the indirect entry
+  const std::uint8_t* cold = nullptr;  ///< executable address of its slow paths, in a region of their own
   std::uint32_t direct_offset = 0;     ///< the direct entry (no new page address needed)
   std::uint32_t hot_bytes = 0;
-  std::uint32_t code_bytes = 0;
-  SideEntry* side = nullptr;
+  std::uint32_t cold_bytes = 0;
+  SideEntry* side = nullptr;  ///< one per instruction
   Block* next_in_bucket = nullptr;
   LinkSite* links = nullptr;
 };

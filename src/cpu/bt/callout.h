@@ -56,6 +56,9 @@ struct AccessDescriptor {
 };
 static_assert(sizeof(AccessDescriptor) == 8);
 
+/// From the end of a MASKED descriptor to the address of its record: the jump back to the fast form.
+inline constexpr unsigned masked_record_distance = 5;
+
 /// What a callout wants next.
 enum class Outcome : std::uint64_t {
   Continue = 0,  ///< the instruction is done; go on behind it in the same block

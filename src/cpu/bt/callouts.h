@@ -84,7 +84,11 @@ VENEER_CALLOUT(fxsave);
 VENEER_CALLOUT(fxrstor);
 VENEER_CALLOUT(xsave);
 VENEER_CALLOUT(xrstor);
+
+// callouts_gather.cc
 VENEER_CALLOUT(gather);
+
+// callouts_maskmov.cc
 VENEER_CALLOUT(maskmov);
 
 #undef VENEER_CALLOUT

@@ -2,7 +2,10 @@
 //
 // A fault leaves the elements below it done and their mask bits clear, so that the instruction restarts where it
 // stopped (SDM 2C VGATHERDPS, VPSCATTERDD; traps.md 7).
+#include <algorithm>
+
 #include "cpu/bt/callouts.h"
+#include "cpu/bt/engine_impl.h"
 #include "cpu/bt/masked_access.h"
 #include "cpu/bt/vcpu.h"
 #include "cpu/bt/vector_registers.h"
@@ -10,14 +13,20 @@
 namespace veneer::cpu::bt {
 namespace {
 
+constexpr std::uint64_t XCR0_AVX512 = 0xe0;
+
 /// One gather or scatter on its way through its elements.
 struct Elements {
   const VectorOperands& operands;
-  bool evex;
+  bool wide;              ///< the host's registers have 64 bytes, all of which a fault must keep
   std::uint64_t base;     ///< effective address without the index
   std::uint64_t pending;  ///< a bit for each element still to be done
   VectorValue data, index, mask;
 };
+
+void clear(void* to, std::uint64_t n) {
+  asm volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(0) : "memory");
+}
 
 bool scatters(const CalloutRecord& r) {
   switch (r.mnemonic) {
@@ -57,37 +66,38 @@ bool element_address(BtVcpu& v, const CalloutRecord& r, const Elements& e, unsig
   return true;
 }
 
-/// Clears the mask of the elements that are done; of all of it once none is pending.
-void put_mask(Elements& e, std::uint64_t done) {
+/// Clears the mask of the elements below the first pending one; all of it when none is.
+void put_mask(Elements& e) {
   const VectorOperands& o = e.operands;
-  if (e.evex) {
-    vector_registers::set_opmask(o.mask, e.pending ? vector_registers::opmask(o.mask) & ~done : 0);
+  const unsigned finished = e.pending ? static_cast<unsigned>(__builtin_ctzll(e.pending)) : 64;
+  if (o.kind == MaskKind::Opmask) {
+    vector_registers::set_opmask(o.mask, vector_registers::opmask(o.mask) & ~low_bits(finished));
     return;
   }
-  for (unsigned i = 0; i < sizeof e.mask.byte / 8; i++) {
-    std::uint64_t lane = 0;
-    for (unsigned j = 0; j < 8 / o.element_bytes; j++) {
-      const unsigned element = i * 8 / o.element_bytes + j;
-      if (element < o.elements && ((e.pending >> element) & 1))
-        lane |= (o.element_bytes == 8 ? ~std::uint64_t{0} : 0xffffffffu) << (j * 32);
-    }
-    __builtin_memcpy(e.mask.byte + i * 8, &lane, 8);
-  }
-  vector_registers::load(o.mask, false, e.mask);
+  clear(e.mask.byte, e.pending ? finished * o.element_bytes : sizeof e.mask.byte);
+  vector_registers::load(o.mask, e.wide, e.mask);
 }
 
-/// A gather's result: the register's bytes above the last element are cleared.
-void put_destination(Elements& e) {
-  const unsigned used = e.operands.elements * e.operands.element_bytes;
-  for (unsigned i = used; i < sizeof e.data.byte; i += 8) __builtin_memset(e.data.byte + i, 0, 8);
-  vector_registers::load(e.operands.reg, e.evex, e.data);
+/// A gather's result. The register's bytes above the last element are cleared once all is done. After a fault a VEX
+/// form has left them alone, while an EVEX form writes whole registers of its length (as AMD Zen 4 does).
+void put_destination(Elements& e, bool any_done) {
+  const VectorOperands& o = e.operands;
+  const unsigned used = o.elements * o.element_bytes;
+  const unsigned length = o.elements * std::max(o.element_bytes, o.index_bytes);
+  if (!e.pending)
+    clear(e.data.byte + used, sizeof e.data.byte - used);
+  else if (!any_done)
+    return;
+  else if (o.kind == MaskKind::Opmask)
+    clear(e.data.byte + length, sizeof e.data.byte - length);
+  vector_registers::load(e.operands.reg, e.wide, e.data);
 }
 
 }  // namespace
 
 Outcome callout_gather(BtVcpu& v, const CalloutRecord& r) {
   Elements e{.operands = r.vector,
-             .evex = r.vector.kind == MaskKind::Opmask,
+             .wide = (v.engine().vector_mask() & XCR0_AVX512) == XCR0_AVX512,
              .base = v.effective_address(r.memory),
              .pending = mask_value(r.vector) & low_bits(r.vector.elements),
              .data = {},
@@ -95,23 +105,26 @@ Outcome callout_gather(BtVcpu& v, const CalloutRecord& r) {
              .mask = {}};
   const bool scatter = scatters(r);
   const unsigned bytes = e.operands.element_bytes;
-  vector_registers::store(e.operands.reg, e.evex, e.data);
-  vector_registers::store(e.operands.index, e.evex, e.index);
+  vector_registers::store(e.operands.reg, e.wide, e.data);
+  vector_registers::store(e.operands.index, e.wide, e.index);
+  if (e.operands.kind == MaskKind::SignBits) vector_registers::store(e.operands.mask, e.wide, e.mask);
   const std::uint64_t all = e.pending;
   bool ok = true;
   while (e.pending) {
     const auto i = static_cast<unsigned>(__builtin_ctzll(e.pending));
     std::uint64_t address;
-    std::uint8_t* element = e.data.byte + i * bytes;
+    std::uint64_t value;  // a fault in an element's second page must leave the register alone
+    __builtin_memcpy(&value, e.data.byte + i * bytes, bytes);
     ok = element_address(v, r, e, i, address) &&
-         (scatter ? v.write_memory(address, element, bytes) : v.read_memory(address, element, bytes));
+         (scatter ? v.write_memory(address, &value, bytes) : v.read_memory(address, &value, bytes));
     if (!ok) break;
+    if (!scatter) __builtin_memcpy(e.data.byte + i * bytes, &value, bytes);
     e.pending &= e.pending - 1;
   }
   // A device may have been asked: then the registers went to the save area.
   v.load_vectors();
-  if (!scatter && (ok || e.pending != all)) put_destination(e);
-  put_mask(e, all & ~e.pending);
+  if (!scatter) put_destination(e, e.pending != all);
+  put_mask(e);
   return ok ? Outcome::Continue : Outcome::Fault;
 }
 

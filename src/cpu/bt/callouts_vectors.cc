@@ -149,7 +149,4 @@ Outcome callout_xrstor(BtVcpu& v, const CalloutRecord& r) {
   return Outcome::Continue;
 }
 
-Outcome callout_gather(BtVcpu& v, const CalloutRecord&) { return v.fault(VECTOR_UD); }
-Outcome callout_maskmov(BtVcpu& v, const CalloutRecord&) { return v.fault(VECTOR_UD); }
-
 }  // namespace veneer::cpu::bt

@@ -60,6 +60,7 @@ void CodePage::cover(std::uint64_t offset, std::uint64_t size) {
 Result<void> CodeCache::create(machine::GuestMemory& memory, std::uint64_t bytes) {
   memory_ = &memory;
   capacity_ = align_up(bytes, page_size);
+  hot_capacity_ = align_up(capacity_ / 2, page_size);
   memfd_ = Fd(::memfd_create("veneer-code", MFD_CLOEXEC));
   if (!memfd_.valid() || ::ftruncate(memfd_.get(), static_cast<off_t>(capacity_)) != 0)
     return Error::from_errno("making the code cache (memfd)", errno);
@@ -111,8 +112,8 @@ Block* CodeCache::find(CodePageId page, unsigned offset, Mode mode) const {
 }
 
 bool CodeCache::nearly_full() const {
-  return capacity_ - used_ < block_room || arena_capacity_ - arena_used_ < arena_room ||
-         ordered_count_ + 1 >= ordered_capacity_;
+  return hot_capacity_ - hot_used_ < block_room || capacity_ - hot_capacity_ - cold_used_ < block_room ||
+         arena_capacity_ - arena_used_ < arena_room || ordered_count_ + 1 >= ordered_capacity_;
 }
 
 void* CodeCache::arena(std::size_t bytes) {
@@ -128,8 +129,9 @@ void* CodeCache::arena(std::size_t bytes) {
 }
 
 void CodeCache::commit(Block* block) {
-  used_ += align_up(block->code_bytes, 16);
-  VENEER_ASSERT(used_ <= capacity_);
+  hot_used_ += align_up(block->hot_bytes, 16);
+  cold_used_ += align_up(block->cold_bytes, 4);
+  VENEER_ASSERT(hot_used_ <= hot_capacity_ && hot_capacity_ + cold_used_ <= capacity_);
   Block*& head = buckets_[bucket_of(block->page, block->offset, block->mode)];
   block->next_in_bucket = head;
   head = block;
@@ -153,44 +155,34 @@ void CodeCache::commit(Block* block) {
 
 const Block* CodeCache::find_by_code(const void* pc) const {
   const auto* address = static_cast<const std::uint8_t*>(pc);
+  // Both regions are filled in the order of ordered_.
+  const bool hot = address < exec_base_ + hot_capacity_;
+  auto start_of = [&](const Block* b) { return hot ? b->code : b->cold; };
   std::uint64_t low = 0, high = ordered_count_;
   while (low < high) {
     const std::uint64_t middle = (low + high) / 2;
-    if (ordered_[middle]->code <= address)
+    if (start_of(ordered_[middle]) <= address)
       low = middle + 1;
     else
       high = middle;
   }
   if (low == 0) return nullptr;
   const Block* block = ordered_[low - 1];
-  return static_cast<std::uint64_t>(address - block->code) < block->code_bytes ? block : nullptr;
+  const auto offset = static_cast<std::uint64_t>(address - start_of(block));
+  return offset < (hot ? block->hot_bytes : block->cold_bytes) ? block : nullptr;
 }
 
-LinkSite* CodeCache::find_site(const std::uint8_t* rel32, Block** owner) const {
-  auto* block = const_cast<Block*>(find_by_code(rel32));
-  if (!block || block->dead) return nullptr;
-  const auto offset = static_cast<std::uint32_t>(rel32 - block->code);
-  for (unsigned i = 0; i < block->link_count; i++)
-    if (block->links[i].rel32_offset == offset) {
-      *owner = block;
-      return &block->links[i];
-    }
-  return nullptr;
-}
-
-void CodeCache::link(Block* from, LinkSite& site, Block* to) {
-  const auto distance =
-      static_cast<std::int32_t>((to->code + to->direct_offset) - (from->code + site.rel32_offset + 4));
-  __atomic_store_n(reinterpret_cast<std::int32_t*>(to_write(from->code + site.rel32_offset)), distance,
-                   __ATOMIC_RELEASE);
+void CodeCache::link(LinkSite& site, Block* to) {
+  const std::uint8_t* rel32 = site.owner->code + site.rel32_offset;
+  const auto distance = static_cast<std::int32_t>((to->code + to->direct_offset) - (rel32 + 4));
+  __atomic_store_n(reinterpret_cast<std::int32_t*>(to_write(rel32)), distance, __ATOMIC_RELEASE);
   site.linked = to;
   counters_.links++;
 }
 
-void CodeCache::unlink(Block* from, LinkSite& site) {
-  const auto distance = static_cast<std::int32_t>(site.unlinked_offset - (site.rel32_offset + 4));
-  __atomic_store_n(reinterpret_cast<std::int32_t*>(to_write(from->code + site.rel32_offset)), distance,
-                   __ATOMIC_RELEASE);
+void CodeCache::unlink(LinkSite& site) {
+  __atomic_store_n(reinterpret_cast<std::int32_t*>(to_write(site.owner->code + site.rel32_offset)),
+                   site.unlinked_distance, __ATOMIC_RELEASE);
   site.linked = nullptr;
 }
 
@@ -214,7 +206,7 @@ void CodeCache::kill(Block* block) {
   // Direct jumps come from the same page only.
   for (CodePage::Node* n = page_slot(block->page)->blocks; n; n = n->next)
     for (unsigned i = 0; i < n->block->link_count; i++)
-      if (n->block->links[i].linked == block) unlink(n->block, n->block->links[i]);
+      if (n->block->links[i].linked == block) unlink(n->block->links[i]);
 }
 
 bool CodeCache::invalidate(CodePageId id, std::uint64_t offset, std::uint64_t size) {
@@ -263,7 +255,8 @@ void CodeCache::flush_all() {
       }
   for (unsigned i = 0; i < bucket_count; i++) buckets_[i] = nullptr;
   ordered_count_ = 0;
-  used_ = 0;
+  hot_used_ = 0;
+  cold_used_ = 0;
   arena_used_ = 0;
   counters_.flushes++;
 }

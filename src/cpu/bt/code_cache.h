@@ -36,9 +36,12 @@ class CodeCache {
 
   Block* find(CodePageId page, unsigned offset, Mode mode) const;
 
-  /// Writable window at the allocation point, and the way back from there to executable addresses.
-  std::uint8_t* write_begin() const { return write_base_ + used_; }
-  std::uint8_t* write_end() const { return write_base_ + capacity_; }
+  /// Writable windows at the allocation points: hot code and slow paths have a region each, so that the code that
+  /// runs is dense in the instruction cache.
+  std::uint8_t* hot_begin() const { return write_base_ + hot_used_; }
+  std::uint8_t* hot_end() const { return write_base_ + hot_capacity_; }
+  std::uint8_t* cold_begin() const { return write_base_ + hot_capacity_ + cold_used_; }
+  std::uint8_t* cold_end() const { return write_base_ + capacity_; }
   std::uint8_t* to_write(const std::uint8_t* executable) const { return write_base_ + (executable - exec_base_); }
   const std::uint8_t* to_exec(const std::uint8_t* writable) const { return exec_base_ + (writable - write_base_); }
   bool contains(const void* executable) const {
@@ -54,14 +57,12 @@ class CodeCache {
     return static_cast<T*>(arena(n * sizeof(T)));
   }
 
-  /// Takes over a finished block whose code was written at write_begin().
+  /// Takes over a finished block whose code was written at hot_begin() and cold_begin().
   void commit(Block* block);
   /// Finds the block that holds this executable address.
   const Block* find_by_code(const void* pc) const;
-  /// Points a patchable jump of `from` at `to`.
-  void link(Block* from, LinkSite& site, Block* to);
-  /// The patchable jump whose rel32 stands at this executable address.
-  LinkSite* find_site(const std::uint8_t* rel32, Block** owner) const;
+  /// Points a patchable jump at `to`.
+  void link(LinkSite& site, Block* to);
 
   /// Marks a page as holding code; true when it did not before (write permissions must then be dropped).
   bool mark_page(CodePageId page);
@@ -75,13 +76,13 @@ class CodeCache {
     std::uint64_t blocks = 0, instructions = 0, invalidated = 0, flushes = 0, links = 0;
   };
   const Counters& counters() const { return counters_; }
-  std::uint64_t used_bytes() const { return used_; }
+  std::uint64_t used_bytes() const { return hot_used_ + cold_used_; }
   std::uint64_t capacity_bytes() const { return capacity_; }
 
  private:
   CodePage*& page_slot(CodePageId page) const;
   void kill(Block* block);
-  void unlink(Block* from, LinkSite& site);
+  void unlink(LinkSite& site);
   std::atomic<std::uint8_t>& code_flag(CodePageId page) const;
 
   static constexpr unsigned bucket_count = 1u << 18;
@@ -91,7 +92,7 @@ class CodeCache {
   Fd memfd_;
   std::uint8_t* write_base_ = nullptr;
   std::uint8_t* exec_base_ = nullptr;
-  std::uint64_t capacity_ = 0, used_ = 0;
+  std::uint64_t capacity_ = 0, hot_capacity_ = 0, hot_used_ = 0, cold_used_ = 0;
   std::uint8_t* arena_base_ = nullptr;
   std::uint64_t arena_capacity_ = 0, arena_used_ = 0;
   Block** buckets_ = nullptr;

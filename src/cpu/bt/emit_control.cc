@@ -48,8 +48,10 @@ void Translator::align_rel32(unsigned opcode_bytes) {
 /// Makes the jump at `rel32` one that is linked to `target` in this page once that is translated.
 Assembler::Mark Translator::linkable_jump(Assembler::Mark rel32, std::int32_t target) {
   VENEER_ASSERT(link_count_ < max_links && cold_count_ < max_cold);
-  links_[link_count_] =
-      LinkSite{static_cast<std::uint32_t>(rel32 - start_), 0, static_cast<std::uint16_t>(target), nullptr};
+  LinkSite& link = links_[link_count_];
+  link.owner = block_;
+  link.rel32_offset = static_cast<std::uint32_t>(rel32 - start_);
+  link.target = static_cast<std::uint16_t>(target);
   Cold& cold = cold_[cold_count_++];
   cold = Cold{};
   cold.kind = ColdKind::Link;

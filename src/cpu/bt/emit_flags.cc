@@ -176,11 +176,21 @@ void Translator::flags_before_stack_access(const Insn& insn) {
   flags_before_access(insn);
 }
 
+void Translator::note_native_fault(const Insn& insn) {
+  side_[&insn - insns_].flags = flags_.at;
+  if (!insn.native_fault || flags_.at != FlagsAt::Recipe) return;
+  VENEER_ASSERT(cold_count_ < max_cold);
+  Cold& cold = cold_[cold_count_++];
+  cold = Cold{};
+  cold.kind = ColdKind::NativeFault;
+  cold.insn = &insn;
+  cold.flags = flags_;
+}
+
 bool Translator::flags_need_hardware(const Insn& insn) const {
   if (flags_.at == FlagsAt::Hardware) return false;
   if (insn.reads_flags || (insn.writes_some_flags && !insn.writes_all_flags)) return true;
   if (flags_.at == FlagsAt::Recipe) {
-    if (insn.native_fault) return true;
     // The recipe is about to lose an operand: keep the flags if anybody may still look at them.
     const bool later = !insn.writes_all_flags && (&insn + 1 >= insns_ + count_ || (&insn + 1)->flags_needed);
     if ((insn.gpr_written & flags_.recipe_regs) && later) return true;

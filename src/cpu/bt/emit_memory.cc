@@ -1,5 +1,6 @@
 // Memory operands: the effective address, the software TLB check, and its slow path (engine.md 4).
 #include "cpu/bt/translator.h"
+#include "cpu/bt/vector_operands.h"
 
 namespace veneer::cpu::bt {
 namespace {
@@ -94,9 +95,11 @@ Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Bo
   std::uint8_t bits = 0;
   if (spec.write) bits |= AccessDescriptor::WRITE;
   if (spec.read) bits |= AccessDescriptor::READ;
-  if (spec.stack) bits |= AccessDescriptor::STACK;
+  const bool through_ss = insn.memory_op >= 0 && insn.op[insn.memory_op].mem.segment == ZYDIS_REGISTER_SS;
+  if (spec.stack || through_ss) bits |= AccessDescriptor::STACK;
   if (spec.stay) bits |= AccessDescriptor::STAY;
   if (spec.locked) bits |= AccessDescriptor::LOCKED;
+  if (masked_operand(insn)) bits |= AccessDescriptor::MASKED;
   cold.descriptor = AccessDescriptor{insn.offset, insn.next_offset(), static_cast<std::uint8_t>(spec.size), bits, 0};
   const auto size = static_cast<std::int32_t>(spec.size);
 
@@ -130,7 +133,7 @@ Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Bo
 void Translator::emit_cold_access(Cold& cold) {
   a_.bind(cold.from);
   SideEntry& side = side_[cold.insn - insns_];
-  if (!side.cold_offset) side.cold_offset = static_cast<std::uint32_t>(a_.here() - start_);
+  if (side.cold_offset == SideEntry::no_cold) side.cold_offset = static_cast<std::uint16_t>(a_.here() - cold_start_);
   if (cold.preserved)
     a_.load_gs(rcx, VENEER_BLOCK_OFFSET(rcx_save));
   else
@@ -140,13 +143,18 @@ void Translator::emit_cold_access(Cold& cold) {
   AccessDescriptor d = cold.descriptor;
   // Behind the descriptor: the way back to the fast form; behind that the bounced one.
   const bool bounces = (d.flags & AccessDescriptor::WRITE) && cold.body;
-  d.jump_bytes = 5;
+  d.jump_bytes = d.flags & AccessDescriptor::MASKED ? masked_record_distance + 8 : 5;
   Assembler::Mark descriptor = a_.here();
   std::uint64_t raw;
   std::memcpy(&raw, &d, 8);
   a_.imm64(raw);
   (void)descriptor;
   a_.jmp_to(cold.resume);
+  if (d.flags & AccessDescriptor::MASKED) {
+    auto* record = new (cache_.arena(sizeof(CalloutRecord))) CalloutRecord;
+    fill_record(*record, *cold.insn);
+    a_.imm64(reinterpret_cast<std::uint64_t>(record));
+  }
   if (!bounces) return;
   (this->*cold.body)(*cold.insn, true);
   a_.call_gs(VENEER_BLOCK_OFFSET(stub_writeback));

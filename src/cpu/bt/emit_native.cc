@@ -139,7 +139,10 @@ void Translator::emit_high_byte(const Insn& insn, bool memory) {
 
 void Translator::native_body(const Insn& insn, bool cold) {
   // On the slow path the flags are rebuilt already, and the state is the fast path's.
-  if (!cold && flags_need_hardware(insn)) materialise(&insn);
+  if (!cold) {
+    if (flags_need_hardware(insn)) materialise(&insn);
+    side_[&insn - insns_].flags = flags_.at;
+  }
   emit_operation(insn, true);
 }
 
@@ -148,7 +151,7 @@ void Translator::emit_native(const Insn& insn) {
   switch (insn.row.form) {
     case AddressForm::None:
       if (flags_need_hardware(insn)) materialise(&insn);
-      side_[&insn - insns_].flags = flags_.at;
+      note_native_fault(insn);
       emit_operation(insn, false);
       return;
     case AddressForm::Hint:

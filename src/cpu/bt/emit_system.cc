@@ -3,6 +3,7 @@
 
 #include "cpu/bt/callouts.h"
 #include "cpu/bt/translator.h"
+#include "cpu/bt/vector_operands.h"
 
 namespace veneer::cpu::bt {
 
@@ -37,6 +38,7 @@ void fill_record(CalloutRecord& r, const Insn& insn) {
                        : z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_SS ? SS
                                                                     : DS;
   }
+  r.vector = vector_operands(insn);
   std::memcpy(r.raw, insn.raw, 15);
 }
 

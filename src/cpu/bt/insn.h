@@ -29,6 +29,15 @@ struct Insn {
 
   std::uint32_t gpr_written = 0;  ///< guest registers it may write, hidden operands included
 
+  /// As new; the decoder fills `z` and `op` itself (they are large).
+  void reset(std::uint16_t at) {
+    offset = at;
+    memory_op = -1;
+    undefined = reads_flags = writes_all_flags = writes_some_flags = native_fault = flags_needed = false;
+    accesses = 0;
+    gpr_written = 0;
+  }
+
   std::uint16_t next_offset() const { return static_cast<std::uint16_t>(offset + z.length); }
   ZydisMnemonic mnemonic() const { return z.mnemonic; }
 };

@@ -5,6 +5,8 @@
 // they are written back; neighbours may be another device's, or change under us by DMA.
 #include "cpu/bt/masked_access.h"
 
+#include <algorithm>
+
 #include "base/bits.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"
@@ -28,6 +30,14 @@ unsigned population(std::uint64_t bits) {
 
 void copy(void* to, const void* from, std::uint64_t n) {
   asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+}
+
+/// Where a pointer into guest memory is in the guest's terms.
+GuestPhys physical_of(const machine::GuestMemory& memory, HostPtr host) {
+  for (const auto& slot : memory.slots())
+    if (static_cast<std::uint64_t>(host - slot->host) < slot->size_bytes)
+      return slot->base + static_cast<std::uint64_t>(host - slot->host);
+  return {};
 }
 
 }  // namespace
@@ -76,14 +86,6 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d) {
     b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
     return std::uint64_t{1};
   };
-  if (force_gp_) {
-    force_gp_ = false;
-    // Misaligned; a non-canonical address gets here too, and there the mask has a say.
-    if (!code64() || (canonical(address) && canonical(address + d.size - 1))) {
-      raise(VECTOR_GP, 0);
-      return fail();
-    }
-  }
   masked_.bytes = active_bytes(r.vector, mask_value(r.vector));
   masked_.address = address;
   const auto first = static_cast<unsigned>(std::min<std::uint64_t>(d.size, page_size - (address & page_offset_mask)));
@@ -105,9 +107,11 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d) {
     if (faulted) return fail();
     if (host[i]) {
       host[i] -= lowest;
-      if (write) physical = engine_.memory().physical_of(host[i]);
+      if (write) physical = physical_of(engine_.memory(), host[i]);
+    } else {
+      physical.value -= lowest;
     }
-    masked_.part[i] = physical - lowest;
+    masked_.part[i] = physical;
   }
   masked_.first_bytes = first;
   if (first == d.size && host[0]) {

@@ -291,12 +291,20 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
     return std::uint64_t{1};
   };
-  if (force_gp_) {
-    force_gp_ = false;
-    raise(stack ? VECTOR_SS : VECTOR_GP, 0);
+  const bool reachable = !code64() || (canonical(address) && canonical(address + d.size - 1));
+  if (native_vector_ >= 0) {
+    raise(static_cast<std::uint8_t>(native_vector_));
+    native_vector_ = -1;
     return fail();
   }
-  if (code64() && (!canonical(address) || !canonical(address + d.size - 1))) {
+  if (force_gp_ && reachable) {  // misaligned
+    force_gp_ = false;
+    raise(VECTOR_GP, 0);
+    return fail();
+  }
+  force_gp_ = false;
+  if (d.flags & AccessDescriptor::MASKED) return masked_access(d);
+  if (!reachable) {
     raise(stack ? VECTOR_SS : VECTOR_GP, 0);
     return fail();
   }
@@ -352,9 +360,13 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
 std::uint64_t BtVcpu::write_back(const AccessDescriptor& d) {
   leave_soon_ = false;
   const std::uint8_t* buffer = bounce_area() + (bounce_.address & 63);
-  physical_write(bounce_.part[0], buffer, bounce_.first_bytes);
-  if (bounce_.first_bytes < bounce_.size)
-    physical_write(bounce_.part[1], buffer + bounce_.first_bytes, bounce_.size - bounce_.first_bytes);
+  if (d.flags & AccessDescriptor::MASKED) {
+    masked_write_back();
+  } else {
+    physical_write(bounce_.part[0], buffer, bounce_.first_bytes);
+    if (bounce_.first_bytes < bounce_.size)
+      physical_write(bounce_.part[1], buffer + bounce_.first_bytes, bounce_.size - bounce_.first_bytes);
+  }
   if (leave_soon_ && !(d.flags & AccessDescriptor::STAY)) {
     b->rip = rip_of(d.next_offset);
     b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);

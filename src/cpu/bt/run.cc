@@ -164,7 +164,6 @@ Exit BtVcpu::run_loop(bool single) {
     result.reason = reason;
     return result;
   };
-  Block* link_from = nullptr;
   LinkSite* link_site = nullptr;
   std::uint64_t link_flushes = 0;
   bool missed = true;
@@ -201,10 +200,12 @@ Exit BtVcpu::run_loop(bool single) {
     // After a miss the cache has nothing, or a dead block whose entry leads back here.
     const std::uint8_t* code = one || missed ? nullptr : cached_code(linear);
     if (Block* block = code ? nullptr : find_block(linear)) {
-      if (link_site && link_flushes == engine_.cache().counters().flushes && !link_from->dead &&
-          link_from->page == block->page && link_site->target == block->offset && link_from->mode == block->mode &&
-          !block->straddles)
-        engine_.cache().link(link_from, *link_site, block);
+      if (link_site && link_flushes == engine_.cache().counters().flushes) {
+        const Block& from = *link_site->owner;
+        if (!from.dead && from.page == block->page && link_site->target == block->offset && from.mode == block->mode &&
+            !block->straddles)
+          engine_.cache().link(*link_site, block);
+      }
       if (!one) remember_code(linear, block);
       code = block->code;
     } else if (!code) {
@@ -236,7 +237,7 @@ Exit BtVcpu::run_loop(bool single) {
       case ExitKind::Link:
         to_rip();
         count.links++;
-        link_site = engine_.cache().find_site(reinterpret_cast<const std::uint8_t*>(b->exit_arg), &link_from);
+        link_site = reinterpret_cast<LinkSite*>(b->exit_arg);
         link_flushes = engine_.cache().counters().flushes;
         break;
       case ExitKind::Poll:
@@ -246,6 +247,7 @@ Exit BtVcpu::run_loop(bool single) {
       case ExitKind::Resume:
         break;
       case ExitKind::Fault:
+        native_vector_ = -1;
         if (failed_) {
           result.message = failure_;
           return finish(ExitReason::Failed);

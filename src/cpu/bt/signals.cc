@@ -100,14 +100,17 @@ bool BtVcpu::native_fault(const NativeFault& what, std::uint64_t& pc, std::uint6
   if (!cache.contains(reinterpret_cast<void*>(pc))) return false;
   const Block* block = cache.find_by_code(reinterpret_cast<void*>(pc));
   if (!block) return false;
-  const auto offset = static_cast<std::uint32_t>(pc - reinterpret_cast<std::uint64_t>(block->code));
+  const auto address = reinterpret_cast<const std::uint8_t*>(pc);
   const SideEntry* entry = nullptr;
-  if (offset < block->hot_bytes) {
-    for (unsigned i = 0; i < block->side_count && block->side[i].host_offset <= offset; i++) entry = &block->side[i];
+  if (address >= block->code && address < block->code + block->hot_bytes) {
+    const auto offset = address - block->code;
+    for (unsigned i = 0; i < block->instructions && block->side[i].host_offset <= offset; i++) entry = &block->side[i];
   } else {
     // In a slow path: the last instruction whose first slow path starts at or before here.
-    for (unsigned i = 0; i < block->side_count; i++)
-      if (block->side[i].cold_offset && block->side[i].cold_offset <= offset) entry = &block->side[i];
+    const auto offset = address - block->cold;
+    for (unsigned i = 0; i < block->instructions; i++)
+      if (block->side[i].cold_offset != SideEntry::no_cold && block->side[i].cold_offset <= offset)
+        entry = &block->side[i];
   }
   auto leave = [&](ExitKind kind, std::uint64_t arg, std::uint16_t guest_offset) {
     b->rip = rip_of(guest_offset);
@@ -130,14 +133,24 @@ bool BtVcpu::native_fault(const NativeFault& what, std::uint64_t& pc, std::uint6
   if (what.signal == SIGSEGV) {
     // The operand passed the check but the processor refused it: misaligned, or the poisoned slot's non-canonical
     // address. The slow path rebuilds the flags and answers #GP.
-    if (!entry->cold_offset) return false;
+    if (entry->cold_offset == SideEntry::no_cold) return false;
     force_gp_ = true;
-    pc = reinterpret_cast<std::uint64_t>(block->code) + entry->cold_offset;
+    pc = reinterpret_cast<std::uint64_t>(block->cold) + entry->cold_offset;
     return true;
   }
   if (entry->flags == FlagsAt::Image) {
     const std::uint64_t image = b->flags_image;
     flags = (flags & ~RFLAGS_ARITH) | ((image >> 8) & RFLAGS_ARITH & 0xff) | ((image & 1) << 11);
+  }
+  if (entry->flags == FlagsAt::Recipe) {
+    // A slow path makes the flags again, then leaves: that of the access, or one of its own.
+    if (entry->cold_offset == SideEntry::no_cold) return false;
+    native_vector_ = what.signal == SIGFPE ? static_cast<int>(what.trap) : int{VECTOR_UD};
+    b->rip = rip_of(entry->guest_offset);
+    b->exit_kind = static_cast<std::uint64_t>(ExitKind::Fault);
+    b->exit_arg = static_cast<std::uint64_t>(native_vector_);
+    pc = reinterpret_cast<std::uint64_t>(block->cold) + entry->cold_offset;
+    return true;
   }
   if (what.signal == SIGFPE) return leave(ExitKind::Fault, what.trap, entry->guest_offset);
   if (what.signal == SIGILL) return leave(ExitKind::Fault, VECTOR_UD, entry->guest_offset);

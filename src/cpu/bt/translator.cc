@@ -25,8 +25,7 @@ bool Translator::decode_one(Insn& insn, unsigned offset) {
     std::memcpy(bytes + here, request_.second_bytes, 15 - here);
     available = 15;
   }
-  insn = Insn{};
-  insn.offset = static_cast<std::uint16_t>(offset);
+  insn.reset(static_cast<std::uint16_t>(offset));
   ZydisDecoderContext context;
   ZyanStatus status = ZydisDecoderDecodeInstruction(&decoder_, &context, bytes, available, &insn.z);
   if (status == ZYDIS_STATUS_NO_MORE_DATA && available < 15) return false;
@@ -83,7 +82,7 @@ bool Translator::decode() {
   decoder_ = x86::make_decoder(machine, stack, engine_.cpuid());
   const unsigned limit =
       mode_.has(Mode::SINGLE) ? 1 : std::min<unsigned>(max_instructions, engine_.options().max_block_instructions);
-  unsigned offset = request_.offset, conditional = 0;
+  unsigned offset = request_.offset;
   while (count_ < limit && offset < page_size) {
     Insn& insn = insns_[count_];
     if (!decode_one(insn, offset)) return count_ > 0;  // reaches into an unknown page
@@ -95,7 +94,9 @@ bool Translator::decode() {
     offset += insn.z.length;
     count_++;
     if (straddles_ || ends_block(insn)) break;
-    if (insn.z.meta.category == ZYDIS_CATEGORY_COND_BR && ++conditional == max_conditional) break;
+    if (insn.z.meta.category == ZYDIS_CATEGORY_COND_BR &&
+        (++conditional_ == max_conditional || cache_.find(request_.page, offset, mode_)))
+      break;  // the rest is translated already: link to it
   }
   return count_ > 0;
 }
@@ -123,22 +124,28 @@ void Translator::emit_entry() {
 Block* Translator::translate() {
   if (!decode()) return nullptr;
   find_flag_needs();
-  start_ = cache_.write_begin();
-  a_.begin(start_, cache_.write_end());
+  block_ = new (cache_.arena(sizeof(Block))) Block;
+  links_ = cache_.arena_array<LinkSite>(2 * conditional_ + 2);
+  start_ = cache_.hot_begin();
+  cold_start_ = cache_.cold_begin();
+  a_.begin(start_, cache_.hot_end());
   emit_entry();
   const auto direct = static_cast<std::uint32_t>(a_.here() - start_);
   for (unsigned i = 0; i < count_; i++) {
     const Insn& insn = insns_[i];
-    side_[i] = SideEntry{static_cast<std::uint32_t>(a_.here() - start_), 0, insn.offset, FlagsAt::Hardware};
+    side_[i] =
+        SideEntry{static_cast<std::uint16_t>(a_.here() - start_), SideEntry::no_cold, insn.offset, FlagsAt::Hardware};
     emit(insn);
     flags_after(insn);
     VENEER_ASSERT(cold_count_ < max_cold);
   }
   if (!closed_) emit_block_end();
-  const auto hot = static_cast<std::uint32_t>(a_.here() - start_);
+  Block* block = block_;
+  block->hot_bytes = static_cast<std::uint32_t>(a_.here() - start_);
+  a_.begin(cold_start_, cache_.cold_end());
   emit_cold();
-
-  auto* block = new (cache_.arena(sizeof(Block))) Block;
+  block->cold_bytes = static_cast<std::uint32_t>(a_.here() - cold_start_);
+  VENEER_ASSERT(block->hot_bytes < 0xffff && block->cold_bytes < 0xffff);
   block->page = request_.page;
   block->second_page = straddles_ ? request_.second_page : 0;
   block->mode = mode_;
@@ -146,17 +153,14 @@ Block* Translator::translate() {
   const Insn& last = insns_[count_ - 1];
   block->guest_bytes = static_cast<std::uint16_t>(last.offset + last.z.length - request_.offset);
   block->straddles = straddles_;
-  block->instructions = static_cast<std::uint16_t>(count_);
+  block->instructions = static_cast<std::uint8_t>(count_);
   block->code = cache_.to_exec(start_);
+  block->cold = cache_.to_exec(cold_start_);
   block->direct_offset = direct;
-  block->hot_bytes = hot;
-  block->code_bytes = static_cast<std::uint32_t>(a_.here() - start_);
-  block->side_count = static_cast<std::uint16_t>(count_);
   block->side = cache_.arena_array<SideEntry>(count_);
   std::copy_n(side_, count_, block->side);
   block->link_count = static_cast<std::uint8_t>(link_count_);
-  block->links = cache_.arena_array<LinkSite>(link_count_);
-  std::copy_n(links_, link_count_, block->links);
+  block->links = links_;
   cache_.commit(block);
   return block;
 }
@@ -221,14 +225,20 @@ void Translator::emit_cold() {
         emit_cold_access(cold);
         break;
       case ColdKind::Link: {
-        a_.bind(cold.from);
         LinkSite& link = links_[cold.link];
-        link.unlinked_offset = static_cast<std::uint32_t>(a_.here() - start_);
+        link.unlinked_distance = static_cast<std::int32_t>(a_.here() - (cold.from + 4));
+        a_.bind(cold.from);
         address_to_t0(cold.target);
-        // lea T1, [rip + rel32 of the jump]
-        a_.byte(0x4c), a_.byte(0x8d), a_.byte(0x3d);
-        a_.imm32(static_cast<std::int32_t>(cold.from - (a_.here() + 4)));
+        a_.mov_imm(T1, reinterpret_cast<std::uint64_t>(&link));
         a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_link));
+        break;
+      }
+      case ColdKind::NativeFault: {
+        SideEntry& side = side_[cold.insn - insns_];
+        if (side.cold_offset == SideEntry::no_cold)
+          side.cold_offset = static_cast<std::uint16_t>(a_.here() - cold_start_);
+        emit_rebuild(cold.flags);
+        a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_exit));
         break;
       }
       case ColdKind::CrossPage:

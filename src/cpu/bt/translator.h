@@ -37,7 +37,7 @@ class Translator {
     bool image_valid = false;       ///< the saved image holds these flags, wherever else they are
   };
 
-  enum class ColdKind : std::uint8_t { Access, Link, CrossPage };
+  enum class ColdKind : std::uint8_t { Access, Link, CrossPage, NativeFault };
   using Body = void (Translator::*)(const Insn&, bool cold);
 
   /// A slow path, emitted behind the hot code.
@@ -96,6 +96,8 @@ class Translator {
   Cold& check(const Insn& insn, const AccessSpec& spec, Body body);
   void finish_access(Cold& cold) { cold.done = a_.here(); }
   void emit_cold_access(Cold& cold);
+  /// `insn` may fault natively here: remembers where its flags are, and makes a slow path if they need rebuilding.
+  void note_native_fault(const Insn& insn);
 
   // emit_native.cc
   void emit_native(const Insn& insn);
@@ -163,16 +165,17 @@ class Translator {
   const Mode mode_;
   Assembler a_;
   Insn insns_[max_instructions];
-  unsigned count_ = 0;
+  unsigned count_ = 0, conditional_ = 0;
   bool straddles_ = false;
   bool closed_ = false;  ///< the last instruction left the block
   Flags flags_;
   Cold cold_[max_cold];
   unsigned cold_count_ = 0;
   SideEntry side_[max_instructions];
-  LinkSite links_[max_links];
+  LinkSite* links_ = nullptr;  ///< in the arena: slow paths name them by address
   unsigned link_count_ = 0;
-  Assembler::Mark start_ = nullptr;
+  Assembler::Mark start_ = nullptr, cold_start_ = nullptr;
+  Block* block_ = nullptr;
   ZydisDecoder decoder_;
 };
 

@@ -121,6 +121,9 @@ class BtVcpu final : public Vcpu {
   HostPtr page_pointer(std::uint64_t address, Access access, bool supervisor, GuestPhys& physical, bool& faulted);
   std::uint64_t slow_access(const AccessDescriptor& d);
   std::uint64_t write_back(const AccessDescriptor& d);
+  /// The same two for operands of which a mask leaves only some elements active (masked_access.cc).
+  std::uint64_t masked_access(const AccessDescriptor& d);
+  void masked_write_back();
   /// Raw physical write that respects code pages and MMIO; no faults.
   void physical_write(GuestPhys address, const void* data, unsigned size);
   void physical_read(GuestPhys address, void* out, unsigned size);
@@ -211,6 +214,13 @@ class BtVcpu final : public Vcpu {
     unsigned first_bytes = 0;
     unsigned size = 0;
   } bounce_;
+  // The same for a masked one: only these bytes of the operand are written.
+  struct {
+    std::uint64_t address = 0;
+    GuestPhys part[2];
+    unsigned first_bytes = 0;
+    std::uint64_t bytes = 0;
+  } masked_;
   std::atomic<bool> exit_requested_{false};
   std::atomic<bool> look_{false};
   std::uint64_t good_poll_ = 0;
@@ -219,6 +229,7 @@ class BtVcpu final : public Vcpu {
   bool resumed_at_breakpoint_ = false;
   bool failed_ = false;  ///< the host failed under translated code: failure_ says how
   const char* failure_ = "";
+  int native_vector_ = -1;   ///< the slow path shall answer this vector: the instruction faulted natively
   bool force_gp_ = false;  ///< the slow path shall answer #GP: the access faulted natively (alignment)
 
  public:

@@ -15,7 +15,7 @@ extern const std::uint8_t veneer_bt_store_mmx[];                              //
 
 namespace veneer::cpu::bt {
 
-/// A vector register's bytes; more than a VEX instruction sees are unspecified after store_vector().
+/// A vector register as the host has it; a narrow store leaves the upper half alone.
 struct alignas(64) VectorValue {
   std::uint8_t byte[64];
 };
@@ -28,13 +28,13 @@ inline void call(const std::uint8_t* table, unsigned n, void* memory) {
   routine(memory);
 }
 
-/// `evex`: the instruction is, so the host has 32 registers of 64 bytes; else 16 of 32 bytes.
-inline void store(unsigned n, bool evex, VectorValue& to) {
-  call(evex ? veneer_bt_store_zmm : veneer_bt_store_ymm, n, &to);
+/// `wide`: the host has 32 registers of 64 bytes, else 16 of 32 bytes.
+inline void store(unsigned n, bool wide, VectorValue& to) {
+  call(wide ? veneer_bt_store_zmm : veneer_bt_store_ymm, n, &to);
 }
-/// Loads 64 bytes, or 32 and clears the rest of the register.
-inline void load(unsigned n, bool evex, VectorValue& from) {
-  call(evex ? veneer_bt_load_zmm : veneer_bt_load_ymm, n, &from);
+/// Loads 64 or 32 bytes; a narrow load clears what a wider register has above them.
+inline void load(unsigned n, bool wide, VectorValue& from) {
+  call(wide ? veneer_bt_load_zmm : veneer_bt_load_ymm, n, &from);
 }
 inline std::uint64_t opmask(unsigned n) {
   std::uint64_t value;
