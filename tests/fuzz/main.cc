@@ -61,6 +61,22 @@ void summary(const Options& options, const Statistics& s) {
              missing.empty() ? " none" : missing);
 }
 
+int run_regressions(const Options& options, Statistics& statistics) {
+  const auto cases = read_regressions(options.regressions);
+  if (!cases) {
+    fmt::print(stderr, "fuzz_cpu: {}\n", cases.error().message());
+    return 2;
+  }
+  Worker worker(options, statistics, {});
+  const auto differing = worker.run_fixed(cases.value());
+  if (!differing) {
+    fmt::print(stderr, "fuzz_cpu: {}\n", differing.error().message());
+    return 2;
+  }
+  fmt::print("{} fixed cases, {} differing\n", cases.value().size(), differing.value());
+  return differing.value() ? 1 : 0;
+}
+
 int run(const Options& options) {
   auto made = make_statistics();
   if (!made) {
@@ -68,6 +84,7 @@ int run(const Options& options) {
     return 2;
   }
   Statistics& statistics = *made.value();
+  if (!options.regressions.empty()) return run_regressions(options, statistics);
   statistics.next_case = options.first;
   const auto deadline = Worker::Clock::now() + std::chrono::seconds(options.seconds);
   constexpr std::uint64_t too_many_crashes = 500;

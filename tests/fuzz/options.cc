@@ -14,6 +14,7 @@ namespace {
 constexpr const char* usage =
     "usage: fuzz_cpu [--seconds N] [--seed S] [--first N] [--cases N] [--case N] [--modes blocks,instructions,steps]\n"
     "                [--only MNEMONIC] [--length N] [--reports N] [--alignment-check] [--mask]\n"
+    "                [--regressions FILE]\n"
     "Compares the CPU engine with the host CPU on random instructions; status 1 when anything differs.\n";
 
 ZydisMnemonic mnemonic_by_name(std::string_view name) {
@@ -68,6 +69,9 @@ std::optional<Options> parse_options(int argc, char** argv) {
       options.generator.max_instructions = static_cast<unsigned>(number);
     } else if (flag == "--modes") {
       options.modes = modes_by_name(text);
+    } else if (flag == "--regressions") {
+      options.regressions = text;
+      options.modes = 0b111;
     } else if (flag == "--only") {
       options.generator.only = mnemonic_by_name(text);
       options.uncovered = false;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "generator.h"
 
@@ -16,6 +17,7 @@ struct Options {
   unsigned max_reports = 10;  ///< differing cases printed in full
   unsigned modes = 0b011;     ///< bit set of GuestMode
   bool print_mask = false;
+  std::string regressions;  ///< file of fixed cases to run in place of random ones
   bool uncovered = true;  ///< list rows never compared
   GeneratorOptions generator;
 };

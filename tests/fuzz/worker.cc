@@ -180,6 +180,21 @@ Result<void> Worker::run_batch(unsigned count_of) {
   return {};
 }
 
+Result<unsigned> Worker::run_fixed(const std::vector<Regression>& cases) {
+  TRY_VOID(create());
+  unsigned differing = 0;
+  for (const Regression& regression : cases) {
+    TRY(const Finding finding, run_once(regression.snippet));
+    const bool lost = oracle_.slot(0).output.ending != Ending::Exception;
+    if (finding.lines.empty() && !lost) continue;
+    differing++;
+    fmt::print("\nDIFFERENCE: {}   ({})\n{}", regression.name, lost ? "lost natively" : finding.modes,
+               describe_case(generator_.decoder(), oracle_.slot(0).input));
+    for (const std::string& line : finding.lines) fmt::print("  {}\n", line);
+  }
+  return differing;
+}
+
 Result<void> Worker::run() {
   TRY_VOID(create());
   while (Clock::now() < deadline_) {

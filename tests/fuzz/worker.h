@@ -12,6 +12,7 @@
 #include "guest.h"
 #include "options.h"
 #include "oracle.h"
+#include "regressions.h"
 #include "statistics.h"
 
 namespace veneer::fuzz {
@@ -24,6 +25,8 @@ class Worker {
   ~Worker();
   /// Until the deadline or the last case.
   Result<void> run();
+  /// Runs fixed cases instead; the number of those that differ.
+  Result<unsigned> run_fixed(const std::vector<Regression>& cases);
 
  private:
   /// How one snippet differed: in which modes, and what in the first of them.
