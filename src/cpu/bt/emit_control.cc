@@ -73,10 +73,21 @@ void Translator::goto_offset(std::int32_t target, const Insn* insn) {
   goto_address_in_t0();
 }
 
+/// True for 64-bit code's near branches with 66h as AMD's processors have them: RIP is cut to 16 bits.
+bool Translator::cuts_target(const Insn& insn) const { return wide_address() && insn.z.operand_width == 16; }
+
+/// Leaves the block for the low 16 bits of a place relative to this page.
+void Translator::goto_cut_offset(std::int32_t target) {
+  address_to_t0(target);
+  a_.movzx16(T0, T0);
+  goto_address_in_t0();
+}
+
 void Translator::emit_jump(const Insn& insn) {
   closed_ = true;
   if (insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
     materialise();
+    if (cuts_target(insn)) return goto_cut_offset(branch_target(insn));
     return goto_offset(branch_target(insn), &insn);
   }
   if (insn.memory_op >= 0) {
@@ -113,7 +124,8 @@ void Translator::add_code_base() {
 void Translator::emit_jcc(const Insn& insn) {
   materialise();
   const std::int32_t target = branch_target(insn);
-  const bool in_page = target >= 0 && target < static_cast<std::int32_t>(page_size) && !mode_.has(Mode::SINGLE);
+  const bool cut = cuts_target(insn);
+  const bool in_page = target >= 0 && target < static_cast<std::int32_t>(page_size) && !mode_.has(Mode::SINGLE) && !cut;
   if (in_page && target <= insn.offset) poll();
   const auto condition = static_cast<Cond>(insn.z.opcode & 15);
   if (in_page) {
@@ -125,6 +137,7 @@ void Translator::emit_jcc(const Insn& insn) {
     cold.kind = ColdKind::CrossPage;
     cold.from = a_.jcc(condition);
     cold.target = target;
+    cold.cut = cut;
   }
   if (&insn != insns_ + count_ - 1) return;  // the block goes on where the jump is not taken
   goto_offset(insn.next_offset(), nullptr);
@@ -177,6 +190,7 @@ void Translator::emit_loop(const Insn& insn) {
     } else {
       cold.from = to_zero;
       cold.target = target;
+      cold.cut = cuts_target(insn);
       goto_offset(insn.next_offset(), nullptr);
     }
     closed_ = true;
@@ -204,6 +218,7 @@ void Translator::emit_loop(const Insn& insn) {
     cold.kind = ColdKind::CrossPage;
     cold.from = taken;
     cold.target = target;
+    cold.cut = cuts_target(insn);
     goto_offset(insn.next_offset(), nullptr);
   }
   closed_ = true;
@@ -219,6 +234,7 @@ void Translator::finish_loop(const Insn& insn, std::int32_t target) {
     cold.from = a_.jcc(m == ZYDIS_MNEMONIC_LOOPE ? Cond::NE : Cond::E);
     cold.target = insn.next_offset();
   }
+  if (cuts_target(insn)) return goto_cut_offset(target);
   goto_offset(target, nullptr);
 }
 
@@ -268,6 +284,7 @@ void Translator::emit_call(const Insn& insn) {
   materialise();
   // No poll here: the return address is pushed already, so this is no instruction boundary. A cycle of calls ends in
   // returns, which poll.
+  if (direct && cuts_target(insn)) return goto_cut_offset(branch_target(insn));
   if (direct) return goto_offset(branch_target(insn), nullptr);
   a_.load_gs(T0, VENEER_BLOCK_OFFSET(temp));
   add_code_base();

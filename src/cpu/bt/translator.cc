@@ -38,7 +38,7 @@ bool Translator::decode_one(Insn& insn, unsigned offset) {
     return true;
   }
   std::memcpy(insn.raw, bytes, insn.z.length);
-  x86::correct_decoding(insn.raw, insn.z, insn.op);
+  x86::correct_decoding(decoder_, insn.raw, insn.z, insn.op);
   insn.row = x86::classify(insn.z, insn.op);
   if (insn.row.treatment == x86::Treatment::Undefined || !gate(insn)) insn.undefined = true;
   if (!insn.undefined) analyse(insn);
@@ -243,6 +243,10 @@ void Translator::emit_cold() {
       }
       case ColdKind::CrossPage:
         a_.bind(cold.from);
+        if (cold.cut) {
+          goto_cut_offset(cold.target);
+          break;
+        }
         address_to_t0(cold.target);
         goto_address_in_t0();
         break;

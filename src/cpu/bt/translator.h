@@ -52,6 +52,7 @@ class Translator {
     bool preserved = false;  ///< the flag-preserving check was used: rcx is in rcx_save
     AccessDescriptor descriptor{};
     std::int32_t target = 0;
+    bool cut = false;  ///< the target is cut to 16 bits
     unsigned link = 0;
   };
 
@@ -117,6 +118,8 @@ class Translator {
   void emit_call(const Insn& insn);
   void emit_ret(const Insn& insn);
   void goto_offset(std::int32_t target, const Insn* insn);
+  void goto_cut_offset(std::int32_t target);
+  bool cuts_target(const Insn& insn) const;
   void goto_address_in_t0();
   void add_code_base();
   void finish_loop(const Insn& insn, std::int32_t target);
