@@ -37,6 +37,7 @@ struct VectorOperands {
   std::uint8_t elements = 0;       ///< in memory
   std::uint8_t element_bytes = 0;  ///< of one of these
   std::uint8_t index_bytes = 0;    ///< of one VSIB index, 4 or 8
+  bool faults_whole = false;       ///< inactive elements fault as well, though nothing happens to them
 };
 
 /// The 8 bytes behind a call of stub_memory or stub_writeback.

@@ -1,10 +1,13 @@
 // Callouts for MASKMOVQ, MASKMOVDQU and VMASKMOVDQU: only bytes whose mask bit is set are written. Register-only.
 //
-// The destination is [rDI] with a segment override allowed. A mask of all zeros touches nothing and so faults nowhere,
-// one of the choices that SDM 2B MASKMOVDQU leaves to the processor.
+// The destination is [rDI] with a segment override allowed. What bytes with a clear mask bit may fault is the
+// processor's choice (SDM 2B MASKMOVDQU): AMD's check the whole operand as for a plain store, and so do we there;
+// else only bytes that are written count.
 #include <Zydis/Zydis.h>
 
+#include "base/units.h"
 #include "cpu/bt/callouts.h"
+#include "cpu/bt/engine_impl.h"
 #include "cpu/bt/masked_access.h"
 #include "cpu/bt/vcpu.h"
 #include "cpu/bt/vector_registers.h"
@@ -19,6 +22,21 @@ bool x87_exception_pending() {
   std::uint16_t status;
   asm volatile("fnstsw %0" : "=a"(status));
   return status & FSW_ES;
+}
+
+std::uint64_t wrap(const BtVcpu& v, std::uint64_t address) { return v.code64() ? address : address & 0xffffffffu; }
+
+/// Whether a store of `size` bytes, at most a page, may go ahead; else the fault is noted.
+bool writable(BtVcpu& v, std::uint64_t address, unsigned size, std::uint8_t segment) {
+  const std::uint64_t last = address + size - 1;
+  if (v.code64() && (!v.canonical(address) || !v.canonical(last)))
+    return v.raise(segment == SS ? VECTOR_SS : VECTOR_GP, 0);
+  GuestPhys physical;
+  bool faulted;
+  v.page_pointer(wrap(v, address), Access::Write, false, physical, faulted);
+  if (faulted || ((address ^ last) >> page_shift) == 0) return !faulted;
+  v.page_pointer(wrap(v, last) & ~page_offset_mask, Access::Write, false, physical, faulted);
+  return !faulted;
 }
 
 struct MaskedBytes {
@@ -48,26 +66,16 @@ Outcome callout_maskmov(BtVcpu& v, const CalloutRecord& r) {
   operand.base = RDI;
   operand.index = MemoryOperand::none;
   operand.displacement = 0;
+  std::uint64_t address;
+  if (!v.linear_address(operand, address)) return Outcome::Fault;
+  const unsigned size = r.vector.elements;
+  const std::uint64_t checked = v.engine().amd() ? low_bits(size) : m.mask & low_bits(size);
   bool ok = true;
   // Every byte is checked before the first is written.
-  for (const bool write : {false, true})
-    for_each_run(m.mask, [&](unsigned first, unsigned n) {
-      for (unsigned i = first; ok && i < first + n; i += write ? n : 1) {
-        MemoryOperand at = operand;
-        at.displacement = i;
-        std::uint64_t address;
-        ok = v.linear_address(at, address);
-        if (!ok) return;
-        if (write) {
-          ok = v.write_memory(address, m.data.byte + i, n);
-        } else {
-          GuestPhys physical;
-          bool faulted;
-          v.page_pointer(address, Access::Write, false, physical, faulted);
-          ok = !faulted;
-        }
-      }
-    });
+  for_each_run(checked, [&](unsigned first, unsigned n) { ok = ok && writable(v, address + first, n, operand.segment); });
+  for_each_run(m.mask, [&](unsigned first, unsigned n) {
+    ok = ok && v.write_memory(wrap(v, address + first), m.data.byte + first, n);
+  });
   return ok ? Outcome::Continue : Outcome::Fault;
 }
 

@@ -86,10 +86,15 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d) {
     b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
     return std::uint64_t{1};
   };
+  if (r.vector.faults_whole && code64() && !(canonical(address) && canonical(address + d.size - 1))) {
+    raise(stack ? VECTOR_SS : VECTOR_GP, 0);
+    return fail();
+  }
   masked_.bytes = active_bytes(r.vector, mask_value(r.vector));
   masked_.address = address;
+  const std::uint64_t checked = r.vector.faults_whole ? low_bits(d.size) : masked_.bytes;
   const auto first = static_cast<unsigned>(std::min<std::uint64_t>(d.size, page_size - (address & page_offset_mask)));
-  const std::uint64_t parts[2] = {masked_.bytes & low_bits(first), first < d.size ? masked_.bytes >> first : 0};
+  const std::uint64_t parts[2] = {checked & low_bits(first), first < d.size ? checked >> first : 0};
   const unsigned starts[2] = {0, first};
   HostPtr host[2] = {};
   for (unsigned i = 0; i < 2; i++) {

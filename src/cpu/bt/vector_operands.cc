@@ -80,6 +80,14 @@ Broadcast broadcast(ZydisBroadcastMode mode) {
   }
 }
 
+/// A store that leaves inactive elements alone, though some of these fault for them too: VEXTRACTF32X4 (E6NF).
+bool masked_store(const Insn& insn) {
+  const ZydisMaskMode mode = insn.z.avx.mask.mode;
+  return insn.z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && insn.row.form == x86::AddressForm::ModRm &&
+         insn.row.access == x86::MemAccess::Write && mode != ZYDIS_MASK_MODE_INVALID &&
+         mode != ZYDIS_MASK_MODE_DISABLED;
+}
+
 unsigned vector_bytes(const Insn& insn) { return insn.z.avx.vector_length / 8u; }
 
 }  // namespace
@@ -125,11 +133,13 @@ VectorOperands vector_operands(const Insn& insn) {
   v.elements = b.elements ? b.elements : static_cast<std::uint8_t>(memory.element_count);
   v.mask_bits = b.elements ? b.mask_bits : v.elements;
   v.element_bytes = static_cast<std::uint8_t>(memory.size / 8u / v.elements);
+  v.faults_whole = !x86::suppresses_faults(insn.z, insn.row);
   return v;
 }
 
 bool masked_operand(const Insn& insn) {
   if (insn.memory_op < 0) return false;
+  if (masked_store(insn)) return true;
   switch (insn.row.form) {
     case x86::AddressForm::ElementMask:
     case x86::AddressForm::Compress:

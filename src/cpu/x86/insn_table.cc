@@ -187,8 +187,18 @@ void refine_memory(const ZydisDecodedInstruction& instruction, const ZydisDecode
 }
 
 /// The SDM's exception types that end in NF have no fault suppression (SDM 2A 2.8).
-bool full_access_despite_mask(ZydisExceptionClass exceptions) {
-  switch (exceptions) {
+bool full_access_despite_mask(const ZydisDecodedInstruction& instruction) {
+  switch (instruction.mnemonic) {
+    // E4NF in the SDM, and so processors behave; Zydis 4.0 has them as E4.
+    case ZYDIS_MNEMONIC_VCVTNE2PS2BF16:
+    case ZYDIS_MNEMONIC_VDBPSADBW:
+    case ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB:
+    case ZYDIS_MNEMONIC_VGF2P8AFFINEQB:
+      return true;
+    default:
+      break;
+  }
+  switch (instruction.meta.exception_class) {
     case ZYDIS_EXCEPTION_CLASS_E1NF:
     case ZYDIS_EXCEPTION_CLASS_E2NF:
     case ZYDIS_EXCEPTION_CLASS_E3NF:
@@ -236,7 +246,7 @@ bool suppresses_faults(const ZydisDecodedInstruction& instruction, const Row& ro
   if (instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX) return false;
   const ZydisMaskMode mask = instruction.avx.mask.mode;
   if (mask == ZYDIS_MASK_MODE_INVALID || mask == ZYDIS_MASK_MODE_DISABLED) return false;
-  return !full_access_despite_mask(instruction.meta.exception_class);
+  return !full_access_despite_mask(instruction);
 }
 
 int memory_operand(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands) {
