@@ -27,7 +27,7 @@ enum class Event : std::uint32_t {
   MsrWrite,   ///< value: what was written; detail: MSR
   Control,    ///< a control register changed; value: the new value; detail: its number
   TlbFlush,   ///< value: address or 0 for all
-  Translate,  ///< a block was translated; value: guest-physical address; detail: bytes
+  Translate,  ///< a block is translated; value: linear address
   Invalidate, ///< translations were thrown away; value: guest-physical address; detail: bytes
   HostFault,  ///< a host signal hit translated code; value: host address; detail: signal
   Kick,       ///< the vCPU left translated code because it was kicked

@@ -196,9 +196,12 @@ void Machine::power_button() {
 
 void Machine::on_vcpu_exit(unsigned index, const cpu::Exit& exit) {
   switch (exit.reason) {
-    case cpu::ExitReason::Shutdown:
-      log_warning("vcpu{}: triple fault{}{}", index, exit.message.empty() ? "" : ": ", exit.message);
-      return control_.crashed(fmt::format("the guest crashed vCPU {} (triple fault) {}", index, exit.message));
+    case cpu::ExitReason::Shutdown: {
+      const std::string what = fmt::format("the guest crashed vCPU {} (triple fault){}{}", index,
+                                           exit.message.empty() ? "" : ": ", exit.message);
+      if (!config_.no_reboot) log_guest(crash_limiter_, "{}; it is reset", what);
+      return control_.crashed(what);
+    }
     case cpu::ExitReason::Failed:
       return control_.failed(fmt::format("vCPU {}: {}", index, exit.message));
     default:  // a breakpoint, or the end of a step

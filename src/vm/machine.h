@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/event_loop.h"
+#include "base/log.h"
 #include "base/result.h"
 #include "cpu/cpuid.h"
 #include "cpu/engine.h"
@@ -110,6 +111,7 @@ class Machine {
   std::unique_ptr<cpu::Engine> engine_;
   std::vector<std::unique_ptr<VcpuThread>> threads_;
   std::function<void(unsigned)> debug_listener_;
+  LogLimiter crash_limiter_;
 };
 
 }  // namespace veneer::vm

@@ -42,6 +42,7 @@ Outcome callout_syscall(BtVcpu& v, const CalloutRecord& r) {
   const auto selector = static_cast<std::uint16_t>((v.s.star >> 32) & 0xfffc);
   v.set_segment(CS, flat_segment(selector, CODE64_ATTRIBUTES));
   v.set_segment(SS, flat_segment(static_cast<std::uint16_t>(selector + 8), DATA_ATTRIBUTES));
+  if (v.s.sfmask & RFLAGS_TF) v.drop_trap();
   v.set_rflags(v.rflags() & ~(v.s.sfmask | RFLAGS_RF));
   v.mode_changed();
   return Outcome::Leave;

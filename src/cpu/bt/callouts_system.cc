@@ -8,6 +8,7 @@ namespace veneer::cpu::bt {
 namespace {
 
 constexpr std::uint64_t CR3_NO_FLUSH = std::uint64_t{1} << 63;
+constexpr std::uint64_t DR6_BD = 1u << 13, DR7_GD = 1u << 13;
 
 std::uint64_t cr4_allowed(const CpuidPolicy& p) {
   using R = CpuidPolicy::Register;
@@ -84,6 +85,7 @@ Outcome callout_rdmsr(BtVcpu& v, const CalloutRecord&) {
     }
   });
   if (!ok) return v.fault(VECTOR_GP, 0);
+  v.note(flight::Event::MsrRead, value, index);
   v.b->gpr[RAX] = value & 0xffffffffu;
   v.b->gpr[RDX] = value >> 32;
   return Outcome::Continue;
@@ -123,6 +125,7 @@ Outcome callout_wrmsr(BtVcpu& v, const CalloutRecord&) {
     }
   });
   if (!ok) return v.fault(VECTOR_GP, 0);
+  v.note(flight::Event::MsrWrite, value, index);
   if (clock) v.update_pvclock(index, value);
   if (v.s.efer != old_efer) v.paging_mode_changed();
   v.mode_changed();
@@ -190,6 +193,7 @@ static Outcome write_cr0(BtVcpu& v, std::uint64_t value) {
     v.s.efer &= ~EFER_LMA;
   }
   v.s.cr0 = value;
+  v.note(flight::Event::Control, value, 0);
   v.mode_changed();
   if (changed & (CR0_PG | CR0_WP | CR0_PE)) v.paging_mode_changed();
   return Outcome::Next;
@@ -202,7 +206,9 @@ static Outcome write_cr4(BtVcpu& v, std::uint64_t value) {
   if ((changed & CR4_PCIDE) && (value & CR4_PCIDE) && (!v.s.long_mode() || (v.s.cr3 & 0xfff)))
     return v.fault(VECTOR_GP, 0);
   v.s.cr4 = value;
+  v.note(flight::Event::Control, value, 4);
   v.mode_changed();
+  if (changed & CR4_DE) v.debug_registers_changed();
   if (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP)) v.paging_mode_changed();
   return Outcome::Next;
 }
@@ -226,6 +232,7 @@ Outcome callout_mov_to_control(BtVcpu& v, const CalloutRecord& r) {
         cr3 &= 0xffffffffu;
         if ((v.s.cr0 & CR0_PG) && (v.s.cr4 & CR4_PAE) && !pdptes_valid(v, cr3)) return v.fault(VECTOR_GP, 0);
       }
+      v.note(flight::Event::Control, value, 3);
       v.load_cr3(cr3, keep);
       return Outcome::Next;
     }
@@ -240,6 +247,12 @@ Outcome callout_mov_to_control(BtVcpu& v, const CalloutRecord& r) {
   }
 }
 
+/// Debug registers under guard (SDM 3B 18.2.4, 18.3.1.3).
+static Outcome general_detect(BtVcpu& v) {
+  v.s.dr[6] |= DR6_BD;
+  return v.fault(VECTOR_DB);
+}
+
 Outcome callout_mov_from_debug(BtVcpu& v, const CalloutRecord& r) {
   unsigned n = r.modrm_reg;
   if (r.reg > 7) return v.fault(VECTOR_UD);
@@ -248,6 +261,7 @@ Outcome callout_mov_from_debug(BtVcpu& v, const CalloutRecord& r) {
     n += 2;
   }
   if (v.cpl() != 0) return v.fault(VECTOR_GP, 0);
+  if (v.s.dr[7] & DR7_GD) return general_detect(v);
   v.set_reg(r.rm, v.s.dr[n], v.code64() ? 8 : 4);
   return Outcome::Continue;
 }
@@ -260,6 +274,7 @@ Outcome callout_mov_to_debug(BtVcpu& v, const CalloutRecord& r) {
     n += 2;
   }
   if (v.cpl() != 0) return v.fault(VECTOR_GP, 0);
+  if (v.s.dr[7] & DR7_GD) return general_detect(v);
   const std::uint64_t value = v.code64() ? v.reg(r.rm) : v.reg(r.rm) & 0xffffffffu;
   if (n >= 6 && (value >> 32)) return v.fault(VECTOR_GP, 0);
   if (n == 6)
@@ -268,6 +283,7 @@ Outcome callout_mov_to_debug(BtVcpu& v, const CalloutRecord& r) {
     v.s.dr[7] = (value & 0xffff2bffu) | 0x400;
   else
     v.s.dr[n] = value;
+  if (n != 6 && (n == 7 || (v.s.dr[7] & 0xff))) v.debug_registers_changed();
   return Outcome::Next;
 }
 
@@ -414,13 +430,16 @@ Outcome callout_in_out(BtVcpu& v, const CalloutRecord& r) {
   const unsigned bytes = r.opcode & 1 ? (r.operand_bytes == 2 ? 2 : 4) : 1;
   const auto port = static_cast<std::uint16_t>(r.opcode & 8 ? v.reg(RDX) : r.immediate & 0xff);
   if (!port_allowed(v, port, bytes)) return Outcome::Fault;
+  v.note_port_access(port, bytes);
   if (r.opcode & 2) {
     const auto value = static_cast<std::uint32_t>(v.reg(RAX) & (bytes == 4 ? 0xffffffffu : (1u << (8 * bytes)) - 1));
     v.with_vectors_saved([&] { v.engine().board().write_port(port, bytes, value); });
+    v.note(flight::Event::PortWrite, value, port | bytes << 16);
     return Outcome::Next;  // it may have raised or ended something
   }
   std::uint32_t value = 0;
   v.with_vectors_saved([&] { value = v.engine().board().read_port(port, bytes); });
+  v.note(flight::Event::PortRead, value, port | bytes << 16);
   v.set_reg(RAX, value, bytes);
   return Outcome::Continue;
 }
@@ -444,6 +463,7 @@ Outcome callout_string_in_out(BtVcpu& v, const CalloutRecord& r) {
   if (out) {
     if (!v.read_memory(address, &value, bytes)) return Outcome::Fault;
     v.with_vectors_saved([&] { v.engine().board().write_port(port, bytes, value); });
+    v.note(flight::Event::PortWrite, value, port | bytes << 16);
   } else {
     // The destination must be writable before the port is read.
     GuestPhys physical;
@@ -451,6 +471,7 @@ Outcome callout_string_in_out(BtVcpu& v, const CalloutRecord& r) {
     v.page_pointer(address, Access::Write, false, physical, faulted);
     if (faulted) return Outcome::Fault;
     v.with_vectors_saved([&] { value = v.engine().board().read_port(port, bytes); });
+    v.note(flight::Event::PortRead, value, port | bytes << 16);
     if (!v.write_memory(address, &value, bytes)) return Outcome::Fault;
   }
   const std::uint64_t step = v.b->direction ? -std::uint64_t{bytes} : bytes;

@@ -148,7 +148,7 @@ void Translator::emit_jcc(const Insn& insn) {
 void Translator::emit_loop(const Insn& insn) {
   materialise();
   const std::int32_t target = branch_target(insn);
-  if (target <= insn.offset) poll();
+  if (target <= insn.offset && !mode_.has(Mode::SINGLE)) poll();
   const unsigned width = insn.z.address_width;
   const auto m = insn.mnemonic();
   const bool loop = m == ZYDIS_MNEMONIC_LOOP || m == ZYDIS_MNEMONIC_LOOPE || m == ZYDIS_MNEMONIC_LOOPNE;
@@ -258,6 +258,11 @@ void Translator::emit_call(const Insn& insn) {
   closed_ = true;
   const bool direct = insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
   const unsigned size = stack_operand_bytes(insn);
+  if (direct && !mode_.has(Mode::STACK32 | Mode::SINGLE) && branch_target(insn) <= insn.offset) {
+    // A 16-bit stack wraps round before any access of it misses the TLB.
+    materialise();
+    poll();
+  }
   flags_before_stack_access(insn);
   if (!direct) {
     if (insn.memory_op >= 0) {

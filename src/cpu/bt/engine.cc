@@ -114,6 +114,7 @@ void BtVcpu::set_state(const ArchState& in) {
   shutdown_ = false;
   set_rflags(in.rflags);
   mode_changed();
+  debug_registers_changed();
   flush_all_contexts();
   vectors_loaded_ = false;
   select_context();  // gs is loaded again when run() starts
@@ -159,6 +160,7 @@ Block* BtVcpu::translate_at(std::uint64_t linear, CodePageId page) {
     auto announce = [&](CodePageId id) {
       if (cache.mark_page(id)) contexts_.for_each([&](Context& c) { c.drop_writes_to(bytes_of(id)); });
     };
+    note(flight::Event::Translate, linear);
     // The page is watched before its bytes are read (traps.md 13).
     announce(page);
     TranslateRequest request{page, bytes_of(page), 0, nullptr, static_cast<std::uint16_t>(linear & page_offset_mask),
@@ -173,6 +175,20 @@ Block* BtVcpu::translate_at(std::uint64_t linear, CodePageId page) {
     block = bt::translate(engine_, request);
   });
   return block;
+}
+
+std::string BtVcpu::describe_crash() const {
+  static constexpr const char* names[] = {"#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "9",   "#TS",
+                                          "#NP", "#SS", "#GP", "#PF", "15",  "#MF", "#AC", "#MC", "#XM", "#VE", "#CP"};
+  auto name = [](const Fault& f) {
+    std::string text = f.vector < std::size(names) ? names[f.vector] : fmt::format("interrupt {:#x}", f.vector);
+    if (f.has_error) text += fmt::format("({:#x})", f.error);
+    if (f.vector == VECTOR_PF) text += fmt::format(" at {:#x}", f.address);
+    return text;
+  };
+  return fmt::format("{} at {:x}:{:x}, and no handler for it: {}; CR0 {:x}, CR3 {:x}, CR4 {:x}, IDT {:x} limit {:x}",
+                     name(crash_.first), s.segments[CS].selector, b->rip, name(crash_.last), s.cr0, s.cr3, s.cr4,
+                     s.idtr.base, s.idtr.limit);
 }
 
 std::string BtVcpu::info_jit() const {

@@ -13,6 +13,8 @@ bool contributory(std::uint8_t v) {
   return v == VECTOR_DE || v == VECTOR_TS || v == VECTOR_NP || v == VECTOR_SS || v == VECTOR_GP;
 }
 
+constexpr std::uint64_t DR7_GD = 1u << 13;
+
 bool pushes_error(std::uint8_t v) { return v == VECTOR_DF || (v >= VECTOR_TS && v <= VECTOR_PF) || v == VECTOR_AC; }
 
 }  // namespace
@@ -22,10 +24,14 @@ void BtVcpu::deliver(Fault what, EventKind kind, std::uint64_t return_rip) {
   s.interrupt_shadow = false;
   s.halted = false;
   bool is_exception = kind == EventKind::Exception;
+  const Fault first = what;
   for (;;) {
     if (is_exception) {
       what.has_error = pushes_error(what.vector);
+      flight::record(flight::ring(index_), flight::Event::Fault, return_rip, what.vector == VECTOR_PF ? what.address : 0,
+                     what.vector | what.error << 8);
       if (what.vector == VECTOR_PF) s.cr2 = what.address;
+      if (what.vector == VECTOR_DB) s.dr[7] &= ~DR7_GD;
     }
     const std::uint64_t rflags_before = rflags();
     const bool ok = !(s.cr0 & CR0_PE) ? deliver_real(what, return_rip)
@@ -37,7 +43,7 @@ void BtVcpu::deliver(Fault what, EventKind kind, std::uint64_t return_rip) {
     const Fault second = fault_;
     if (is_exception && what.vector == VECTOR_DF) {
       b->rip = return_rip;
-      triple_fault();
+      triple_fault(first, second);
       return;
     }
     const bool doubled =

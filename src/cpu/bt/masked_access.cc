@@ -123,6 +123,8 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d) {
     b->t1 = reinterpret_cast<std::uint64_t>(host[0]) - address;
     return vectors_loaded_ ? 0 : (load_vectors(), 0);
   }
+  if (watch_data_)
+    for_each_run(masked_.bytes, [&](unsigned at, unsigned n) { note_data_access(address + at, n, write); });
   count.bounces++;
   std::uint8_t* buffer = bounce_area() + (address & 63);
   if (!write) {

@@ -165,6 +165,7 @@ HostPtr BtVcpu::page_pointer(std::uint64_t address, Access access, bool supervis
     return nullptr;
   }
   physical = t.address;
+  if (watch_data_ && watched_page(address)) return nullptr;
   machine::MemorySlot* slot = engine_.memory().find(t.address);
   if (!slot) return nullptr;
   const std::uint64_t offset = t.address - slot->base;
@@ -186,6 +187,7 @@ void BtVcpu::physical_read(GuestPhys address, void* out, unsigned size) {
       while (piece > size - done || ((address.value + done) & (piece - 1))) piece /= 2;
       if (size == 1 || size == 2 || size == 4 || size == 8) piece = size;
       const std::uint64_t value = engine_.board().read_mmio(address + done, piece);
+      note(flight::Event::MmioRead, address.value + done, piece);
       __builtin_memcpy(to + done, &value, piece);
       done += piece;
     }
@@ -210,6 +212,7 @@ void BtVcpu::physical_write(GuestPhys address, const void* data, unsigned size) 
       if (size == 1 || size == 2 || size == 4 || size == 8) piece = size;
       std::uint64_t value = 0;
       __builtin_memcpy(&value, from + done, piece);
+      note(flight::Event::MmioWrite, address.value + done, piece);
       engine_.board().write_mmio(address + done, piece, value);
       done += piece;
     }
@@ -217,6 +220,7 @@ void BtVcpu::physical_write(GuestPhys address, const void* data, unsigned size) 
 }
 
 bool BtVcpu::read_memory(std::uint64_t address, void* out, unsigned size, bool supervisor) {
+  if (watch_data_ && !supervisor) note_data_access(address, size, false);
   auto* to = static_cast<std::uint8_t*>(out);
   while (size) {
     const auto piece = static_cast<unsigned>(std::min<std::uint64_t>(size, page_size - (address & page_offset_mask)));
@@ -234,6 +238,7 @@ bool BtVcpu::read_memory(std::uint64_t address, void* out, unsigned size, bool s
 }
 
 bool BtVcpu::write_memory(std::uint64_t address, const void* data, unsigned size, bool supervisor) {
+  if (watch_data_ && !supervisor) note_data_access(address, size, true);
   // Both pages must be writable before the first byte changes.
   const auto first = static_cast<unsigned>(std::min<std::uint64_t>(size, page_size - (address & page_offset_mask)));
   GuestPhys physical[2];
@@ -303,6 +308,13 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     return fail();
   }
   force_gp_ = false;
+  // Calls without end have no other place to look for events. A single-instruction block must get on: an interrupt
+  // shadow may end with it.
+  if (!mode.has(Mode::SINGLE) && kicked()) {
+    b->rip = rip_of(d.offset);
+    b->exit_kind = static_cast<std::uint64_t>(ExitKind::Poll);
+    return 1;
+  }
   if (d.flags & AccessDescriptor::MASKED) return masked_access(d);
   if (!reachable) {
     raise(stack ? VECTOR_SS : VECTOR_GP, 0);
@@ -326,8 +338,10 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     host[1] = page_pointer(second_address, access, false, physical[1], faulted);
     if (faulted) return fail();
   }
+  if (watch_data_) note_data_access(address, d.size, write);
   // The bounce: the operand goes through a buffer with the same low 6 address bits.
   count.bounces++;
+  b->rip = rip_of(d.offset);  // for the flight recorder
   std::uint8_t* buffer = bounce_area() + (address & 63);
   if (!write || (d.flags & AccessDescriptor::READ)) {
     auto get = [&](unsigned i, std::uint8_t* to, unsigned n) {
@@ -378,6 +392,7 @@ std::uint64_t BtVcpu::write_back(const AccessDescriptor& d) {
 
 void BtVcpu::code_written(machine::MemorySlot& slot, std::uint64_t offset, std::uint64_t size) {
   count.code_writes++;
+  note(flight::Event::Invalidate, slot.base.value + offset, static_cast<std::uint32_t>(size));
   const std::uint64_t first = offset >> page_shift, last = (offset + size - 1) >> page_shift;
   for (std::uint64_t page = first; page <= last; page++) {
     const std::uint64_t from = page == first ? offset & page_offset_mask : 0;
@@ -422,6 +437,7 @@ void BtVcpu::flush_all_contexts() {
 }
 
 void BtVcpu::invalidate_page(std::uint64_t address) {
+  note(flight::Event::TlbFlush, address);
   // Global entries may live in any context, so all of them drop the page.
   contexts_.for_each([&](Context& c) { c.invalidate_page(address); });
 }

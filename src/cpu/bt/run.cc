@@ -8,6 +8,8 @@
 
 namespace veneer::cpu::bt {
 
+constexpr std::uint64_t DR6_BS = 1u << 14;
+
 void BtVcpu::kick() noexcept {
   look_.store(true, std::memory_order_relaxed);
   __atomic_store_n(&b->poll, b->pending_bad_poll, __ATOMIC_SEQ_CST);
@@ -76,6 +78,7 @@ bool BtVcpu::take_events() {
   InterruptPort& port = interrupts();
   if (port.nmi_pending() && !s.nmi_blocked && !s.interrupt_shadow) {
     with_vectors_saved([&] { port.take_nmi(); });
+    note(flight::Event::Nmi);
     s.nmi_blocked = true;
     s.halted = false;
     deliver(Fault{VECTOR_NMI, false, 0, 0}, EventKind::External, b->rip);
@@ -89,6 +92,7 @@ bool BtVcpu::take_events() {
     });
     b->irq_pending = 0;
     if (vector >= 0) {
+      note(flight::Event::Interrupt, 0, static_cast<std::uint32_t>(vector));
       s.halted = false;
       deliver(Fault{static_cast<std::uint8_t>(vector), false, 0, 0}, EventKind::External, b->rip);
     }
@@ -157,8 +161,11 @@ Exit BtVcpu::run_loop(bool single) {
   ThreadScope scope(*this);
   running_ = true;
   load_gs();
+  note(flight::Event::RunEnter);
   Exit result;
   auto finish = [&](ExitReason reason) {
+    if (reason == ExitReason::Halted) note(flight::Event::Halt);
+    note(flight::Event::RunExit, 0, static_cast<std::uint32_t>(reason));
     save_vectors();
     running_ = false;
     result.reason = reason;
@@ -169,7 +176,7 @@ Exit BtVcpu::run_loop(bool single) {
   bool missed = true;
   look_.store(true, std::memory_order_relaxed);
   for (;;) {
-    if (shutdown_) return finish(ExitReason::Shutdown);
+    if (shutdown_) break;
     if (exit_requested_.load(std::memory_order_relaxed) && !s.interrupt_shadow) {
       exit_requested_.store(false);
       return finish(ExitReason::Interrupted);
@@ -189,7 +196,7 @@ Exit BtVcpu::run_loop(bool single) {
     resumed_at_breakpoint_ = false;
 
     const bool trap = s.rflags & RFLAGS_TF;
-    const bool one = single || trap || s.interrupt_shadow || breakpoint_count_;
+    const bool one = single || trap || s.interrupt_shadow || breakpoint_count_ || debug_armed();
     mode.bits = one ? mode.bits | Mode::SINGLE : mode.bits & ~Mode::SINGLE;
     if (code64() ? !canonical(linear) : b->rip > s.segments[CS].limit) {
       fault(VECTOR_GP, 0);
@@ -197,6 +204,12 @@ Exit BtVcpu::run_loop(bool single) {
       if (single) return finish(ExitReason::Debug);
       continue;
     }
+    if (watch_code_ && !(s.rflags & RFLAGS_RF) && !s.interrupt_shadow)
+      if (const unsigned hits = instruction_breakpoints(linear)) {
+        debug_exception(hits, b->rip);
+        if (single) return finish(ExitReason::Debug);
+        continue;
+      }
     // After a miss the cache has nothing, or a dead block whose entry leads back here.
     const std::uint8_t* code = one || missed ? nullptr : cached_code(linear);
     if (Block* block = code ? nullptr : find_block(linear)) {
@@ -222,6 +235,8 @@ Exit BtVcpu::run_loop(bool single) {
     s.interrupt_shadow = false;
     s.rflags &= ~RFLAGS_RF;
     const std::uint64_t events_before = count.events;
+    debug_hits_ = 0;
+    trap_dropped_ = false;
     set_arith(b->arith_flags);
     veneer_bt_enter(code, linear);
     set_arith(b->arith_flags);
@@ -256,16 +271,20 @@ Exit BtVcpu::run_loop(bool single) {
         deliver(fault_, EventKind::Exception, b->rip);
         break;
     }
-    if (trap && count.events == events_before && (rflags() & RFLAGS_TF)) {
-      s.dr[6] = (s.dr[6] & ~std::uint64_t{0xf}) | (1u << 14);  // BS
-      deliver(Fault{VECTOR_DB, false, 0, 0}, EventKind::Exception, b->rip);
-    }
-    if (single) return finish(shutdown_ ? ExitReason::Shutdown : ExitReason::Debug);
+    // TF counts as it was before the instruction: a POPF that clears it still traps.
+    const bool trapped = trap && !trap_dropped_;
+    if ((trapped || debug_hits_) && count.events == events_before)
+      debug_exception(debug_hits_ | (trapped ? DR6_BS : 0), b->rip);
+    if (single && !shutdown_) return finish(ExitReason::Debug);
   }
+  finish(ExitReason::Shutdown);
+  result.message = describe_crash();
+  return result;
 }
 
 std::uint64_t BtVcpu::callout(const CalloutRecord& record) {
   count.callouts++;
+  b->rip = rip_of(record.offset);  // for the flight recorder
   const Outcome outcome = record.function(*this, record);
   switch (outcome) {
     case Outcome::Continue:

@@ -122,6 +122,7 @@ bool BtVcpu::native_fault(const NativeFault& what, std::uint64_t& pc, std::uint6
   if (what.signal == SIGSEGV && what.address == b->pending_bad_poll)
     return leave(ExitKind::Poll, 0, entry ? entry->guest_offset : block->offset);
   count.native_faults++;
+  note(flight::Event::HostFault, pc, static_cast<std::uint32_t>(what.signal));
   if (!entry) return false;
   if (what.signal == SIGBUS) {
     failed_ = true;

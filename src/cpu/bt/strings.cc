@@ -65,8 +65,8 @@ Outcome again(BtVcpu& v, const CalloutRecord& r) {
   return Outcome::Leave;
 }
 
-/// A kick is waiting: leave between rounds.
-bool kicked(BtVcpu& v) { return __atomic_load_n(&v.b->poll, __ATOMIC_RELAXED) == v.b->pending_bad_poll; }
+/// Leave between rounds: a kick is waiting, or a data breakpoint was met.
+bool interrupted(const BtVcpu& v) { return v.kicked() || v.debug_hit(); }
 
 template <unsigned Size>
 Outcome movs(BtVcpu& v, const CalloutRecord& r) {
@@ -108,7 +108,7 @@ Outcome movs(BtVcpu& v, const CalloutRecord& r) {
     advance(v, RDI, s, n * Size);
     finish(v, r, s, n);
     if (!r.rep) return Outcome::Continue;
-    if (s.count && kicked(v)) return again(v, r);
+    if (s.count && interrupted(v)) return again(v, r);
   }
   return Outcome::Continue;
 }
@@ -142,7 +142,7 @@ Outcome stos(BtVcpu& v, const CalloutRecord& r) {
     advance(v, RDI, s, n * Size);
     finish(v, r, s, n);
     if (!r.rep) return Outcome::Continue;
-    if (s.count && kicked(v)) return again(v, r);
+    if (s.count && interrupted(v)) return again(v, r);
   }
   return Outcome::Continue;
 }
@@ -157,7 +157,7 @@ Outcome lods(BtVcpu& v, const CalloutRecord& r) {
     advance(v, RSI, s, Size);
     finish(v, r, s, 1);
     if (!r.rep) return Outcome::Continue;
-    if (s.count && kicked(v)) return again(v, r);
+    if (s.count && interrupted(v)) return again(v, r);
   }
   return Outcome::Continue;
 }
@@ -193,7 +193,7 @@ Outcome compare_string(BtVcpu& v, const CalloutRecord& r) {
     if (!r.rep) return Outcome::Continue;
     const bool equal = flags & RFLAGS_ZF;
     if (equal == (r.rep == 0xf2)) return Outcome::Continue;
-    if (s.count && kicked(v)) return again(v, r);
+    if (s.count && interrupted(v)) return again(v, r);
   }
   return Outcome::Continue;
 }

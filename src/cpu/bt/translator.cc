@@ -118,7 +118,7 @@ void Translator::emit_entry() {
   // passes here (traps.md 18).
   a_.lea(T0, T0, -static_cast<std::int32_t>(request_.offset));
   a_.store_gs(VENEER_BLOCK_OFFSET(page_address), T0);
-  poll();
+  if (!mode_.has(Mode::SINGLE)) poll();  // one instruction has to get done, or its interrupt shadow would be lost
 }
 
 Block* Translator::translate() {

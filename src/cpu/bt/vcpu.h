@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "base/flight_recorder.h"
 #include "cpu/bt/block.h"
 #include "cpu/bt/callout.h"
 #include "cpu/bt/code_cache.h"
@@ -84,6 +85,10 @@ class BtVcpu final : public Vcpu {
   BtEngine& engine() { return engine_; }
   InterruptPort& interrupts();
   unsigned index() const { return index_; }
+  /// For the flight recorder. RIP is that of the last exit or callout.
+  void note(flight::Event event, std::uint64_t value = 0, std::uint32_t detail = 0) {
+    flight::record(flight::ring(index_), event, b->rip, value, detail);
+  }
 
   // ---- faults: all return false / Outcome::Fault after noting what to deliver
   Outcome fault(std::uint8_t vector);
@@ -150,7 +155,28 @@ class BtVcpu final : public Vcpu {
   void deliver(Fault what, EventKind kind, std::uint64_t return_rip);
   Outcome interrupt_return(unsigned operand_bytes);
   bool shutdown() const { return shutdown_; }
-  void triple_fault() { shutdown_ = true; }
+  /// `first` could not be delivered, nor the double fault after it, because of `last`.
+  void triple_fault(const Fault& first, const Fault& last) {
+    shutdown_ = true;
+    crash_ = {first, last};
+  }
+
+  // ---- debug registers (debug.cc)
+  /// After a change of DR0 to DR3, DR7 or CR4.DE.
+  void debug_registers_changed();
+  bool debug_armed() const { return watch_code_ || watch_data_ || watch_ports_; }
+  bool watching_data() const { return watch_data_; }
+  bool watched_page(std::uint64_t address) const;
+  /// An instruction touches these bytes: what is armed for them becomes a trap behind it.
+  void note_data_access(std::uint64_t address, std::uint64_t size, bool write);
+  void note_port_access(std::uint16_t port, unsigned size);
+  bool debug_hit() const { return debug_hits_ != 0; }
+  /// B0 to B3 of breakpoints on the instruction at this linear address.
+  unsigned instruction_breakpoints(std::uint64_t linear) const;
+  /// #DB with these bits in DR6.
+  void debug_exception(std::uint64_t dr6_bits, std::uint64_t return_rip);
+  /// SYSCALL that masks TF gives no single-step trap behind it; everything else that clears TF does.
+  void drop_trap() { trap_dropped_ = true; }
 
   // ---- vectors (vectors.cc)
   void save_vectors();
@@ -168,6 +194,8 @@ class BtVcpu final : public Vcpu {
     return code64() ? linear : ((linear - s.segments[CS].base) & 0xffffffffu);
   }
   void halt() { s.halted = true; }
+  /// A kick waits: leave at the next instruction boundary.
+  bool kicked() const { return __atomic_load_n(&b->poll, __ATOMIC_RELAXED) == b->pending_bad_poll; }
   std::uint64_t read_tsc() const;
   std::uint64_t callout(const CalloutRecord& record);
   /// From the signal handler: what happened at `pc` in translated code. True when handled; may change *pc.
@@ -184,6 +212,7 @@ class BtVcpu final : public Vcpu {
  private:
   friend class BtEngine;
   Exit run_loop(bool single);
+  std::string describe_crash() const;
   bool take_events();
   Block* find_block(std::uint64_t linear);
   /// The jump cache's answer for an address, as translated code would get it; null when it has none.
@@ -205,6 +234,9 @@ class BtVcpu final : public Vcpu {
   unsigned cpl_ = 0;
   bool vectors_loaded_ = false;
   bool shutdown_ = false;
+  struct {
+    Fault first, last;
+  } crash_;  ///< of the triple fault
   bool leave_soon_ = false;
   bool running_ = false;  ///< run_loop() is on this vCPU's thread: gs belongs to it
   // A bounced store between slow_access() and write_back().
@@ -230,6 +262,9 @@ class BtVcpu final : public Vcpu {
   bool failed_ = false;  ///< the host failed under translated code: failure_ says how
   const char* failure_ = "";
   int native_vector_ = -1;   ///< the slow path shall answer this vector: the instruction faulted natively
+  bool watch_code_ = false, watch_data_ = false, watch_ports_ = false;  ///< kinds of breakpoints armed in DR7
+  unsigned debug_hits_ = 0;  ///< B0 to B3 met by the instruction under way
+  bool trap_dropped_ = false;
   bool force_gp_ = false;  ///< the slow path shall answer #GP: the access faulted natively (alignment)
 
  public:
