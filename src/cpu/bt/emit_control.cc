@@ -20,9 +20,26 @@ std::int32_t Translator::branch_target(const Insn& insn) const {
   return target;
 }
 
+BranchNote Translator::note_of(const Insn* branch) const {
+  if (!branch) return BranchNote::none();
+  const auto bytes = static_cast<std::int32_t>(stack_operand_bytes(*branch));
+  switch (branch->mnemonic()) {
+    case ZYDIS_MNEMONIC_CALL:
+      return BranchNote::of(branch->offset, bytes, keeps_under_call(*branch));
+    case ZYDIS_MNEMONIC_RET:
+      return BranchNote::of(branch->offset, -bytes - released_bytes(*branch), false);
+    default:
+      return BranchNote::of(branch->offset, 0, false);
+  }
+}
+
 /// Goes to the guest address in T0: looks it up in the jump cache without touching flags (traps.md 17).
-void Translator::goto_address_in_t0() {
-  if (mode_.has(Mode::SINGLE)) return a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_lookup));
+void Translator::goto_address_in_t0(const Insn* branch) {
+  auto look_up = [&] {
+    a_.call_gs(VENEER_BLOCK_OFFSET(stub_branch));
+    a_.imm32(static_cast<std::int32_t>(note_of(branch).bits));
+  };
+  if (mode_.has(Mode::SINGLE)) return look_up();
   const std::int32_t table = jump_offset();
   a_.rorx(T1, T0, 12);
   a_.lea(T1, T1, T0, 0, 0);
@@ -33,7 +50,7 @@ void Translator::goto_address_in_t0() {
   a_.lea(rcx, rcx, T0, 0, 0);
   const auto hit = a_.jrcxz();
   a_.mov(rcx, T2);
-  a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_lookup));
+  look_up();
   a_.bind8(hit);
   a_.mov(rcx, T2);
   a_.jmp_gs_index8(T1, table + static_cast<std::int32_t>(offsetof(JumpEntry, code)));
@@ -62,33 +79,33 @@ Assembler::Mark Translator::linkable_jump(Assembler::Mark rel32, std::int32_t ta
 }
 
 /// Leaves the block for a place relative to this page.
-void Translator::goto_offset(std::int32_t target, const Insn* insn) {
+void Translator::goto_offset(std::int32_t target, const Insn* branch, Poll when) {
   if (target >= 0 && target < static_cast<std::int32_t>(page_size) && !mode_.has(Mode::SINGLE)) {
-    if (insn && target <= insn->offset) poll();
+    if (when == Poll::Backwards && target <= branch->offset) poll();
     align_rel32(1);
     linkable_jump(a_.jmp(), target);
     return;
   }
   address_to_t0(target);
-  goto_address_in_t0();
+  goto_address_in_t0(branch);
 }
 
 /// True for 64-bit code's near branches with 66h as AMD's processors have them: RIP is cut to 16 bits.
 bool Translator::cuts_target(const Insn& insn) const { return wide_address() && insn.z.operand_width == 16; }
 
 /// Leaves the block for the low 16 bits of a place relative to this page.
-void Translator::goto_cut_offset(std::int32_t target) {
+void Translator::goto_cut_offset(std::int32_t target, const Insn& branch) {
   address_to_t0(target);
   a_.movzx16(T0, T0);
-  goto_address_in_t0();
+  goto_address_in_t0(&branch);
 }
 
 void Translator::emit_jump(const Insn& insn) {
   closed_ = true;
   if (insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
     materialise();
-    if (cuts_target(insn)) return goto_cut_offset(branch_target(insn));
-    return goto_offset(branch_target(insn), &insn);
+    if (cuts_target(insn)) return goto_cut_offset(branch_target(insn), insn);
+    return goto_offset(branch_target(insn), &insn, Poll::Backwards);
   }
   if (insn.memory_op >= 0) {
     flags_before_access(insn);
@@ -111,7 +128,7 @@ void Translator::emit_jump(const Insn& insn) {
       a_.mov(T0, target);
   }
   add_code_base();
-  goto_address_in_t0();
+  goto_address_in_t0(&insn);
 }
 
 /// T0 is an offset in CS: make it linear.
@@ -136,6 +153,7 @@ void Translator::emit_jcc(const Insn& insn) {
     cold = Cold{};
     cold.kind = ColdKind::CrossPage;
     cold.from = a_.jcc(condition);
+    cold.insn = &insn;
     cold.target = target;
     cold.cut = cut;
   }
@@ -189,6 +207,7 @@ void Translator::emit_loop(const Insn& insn) {
       finish_loop(insn, target);
     } else {
       cold.from = to_zero;
+      cold.insn = &insn;
       cold.target = target;
       cold.cut = cuts_target(insn);
       goto_offset(insn.next_offset(), nullptr);
@@ -217,6 +236,7 @@ void Translator::emit_loop(const Insn& insn) {
     cold = Cold{};
     cold.kind = ColdKind::CrossPage;
     cold.from = taken;
+    cold.insn = &insn;
     cold.target = target;
     cold.cut = cuts_target(insn);
     goto_offset(insn.next_offset(), nullptr);
@@ -234,12 +254,21 @@ void Translator::finish_loop(const Insn& insn, std::int32_t target) {
     cold.from = a_.jcc(m == ZYDIS_MNEMONIC_LOOPE ? Cond::NE : Cond::E);
     cold.target = insn.next_offset();
   }
-  if (cuts_target(insn)) return goto_cut_offset(target);
-  goto_offset(target, nullptr);
+  if (cuts_target(insn)) return goto_cut_offset(target, insn);
+  goto_offset(target, &insn);
+}
+
+/// True when call_body() keeps what the return address replaces (branch_note.h).
+bool Translator::keeps_under_call(const Insn& insn) const {
+  return wide_address() && insn.op[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE;
 }
 
 void Translator::call_body(const Insn& insn, bool) {
   const unsigned size = stack_operand_bytes(insn);
+  if (keeps_under_call(insn)) {
+    a_.load(size, T2, T0, T1);
+    a_.store_gs(VENEER_BLOCK_OFFSET(under_call), T2);
+  }
   a_.load_gs(T2, VENEER_BLOCK_OFFSET(page_address));
   a_.lea(T2, T2, insn.next_offset(), wide_address());
   if (mode_.has(Mode::CS_BASE)) {
@@ -283,17 +312,26 @@ void Translator::emit_call(const Insn& insn) {
   }
   stack_address(-static_cast<std::int32_t>(size));
   Cold& cold =
-      check(insn, {.size = size, .write = true, .read = false, .stack = true, .stay = true}, &Translator::call_body);
+      check(insn, {.size = size, .write = true, .read = keeps_under_call(insn), .stack = true, .stay = true},
+            &Translator::call_body);
   call_body(insn, false);
   finish_access(cold);
   materialise();
   // No poll here: the return address is pushed already, so this is no instruction boundary. A cycle of calls ends in
   // returns, which poll.
-  if (direct && cuts_target(insn)) return goto_cut_offset(branch_target(insn));
-  if (direct) return goto_offset(branch_target(insn), nullptr);
+  if (direct && cuts_target(insn)) return goto_cut_offset(branch_target(insn), insn);
+  if (direct) return goto_offset(branch_target(insn), &insn);
   a_.load_gs(T0, VENEER_BLOCK_OFFSET(temp));
   add_code_base();
-  goto_address_in_t0();
+  goto_address_in_t0(&insn);
+}
+
+/// What RET imm16 pops besides the return address.
+std::int32_t Translator::released_bytes(const Insn& insn) const {
+  const ZydisDecodedOperand& op = insn.op[0];
+  const bool present =
+      op.type == ZYDIS_OPERAND_TYPE_IMMEDIATE && op.visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT;
+  return present ? static_cast<std::int32_t>(op.imm.value.u & 0xffff) : 0;
 }
 
 void Translator::emit_ret(const Insn& insn) {
@@ -304,18 +342,14 @@ void Translator::emit_ret(const Insn& insn) {
   finish_access(check(insn, {.size = size, .stack = true}, nullptr));
   a_.load(size, T0, T0, T1);
   if (size == 2) a_.movzx16(T0, T0);
-  const std::int32_t release =
-      insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && insn.op[0].visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT
-          ? static_cast<std::int32_t>(insn.op[0].imm.value.u & 0xffff)
-          : 0;
-  move_stack(static_cast<std::int32_t>(size) + release);
+  move_stack(static_cast<std::int32_t>(size) + released_bytes(insn));
   if (flags_.at != FlagsAt::Hardware) {
     a_.store_gs(VENEER_BLOCK_OFFSET(temp), T0);
     materialise();
     a_.load_gs(T0, VENEER_BLOCK_OFFSET(temp));
   }
   add_code_base();
-  goto_address_in_t0();
+  goto_address_in_t0(&insn);
 }
 
 }  // namespace veneer::cpu::bt

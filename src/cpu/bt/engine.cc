@@ -74,6 +74,7 @@ Result<void> BtVcpu::create() {
   b->pending_bad_poll = good_poll_ + page_size;
   b->poll = good_poll_;
   b->stub_lookup = reinterpret_cast<std::uint64_t>(veneer_bt_stub_lookup);
+  b->stub_branch = reinterpret_cast<std::uint64_t>(veneer_bt_stub_branch);
   b->stub_link = reinterpret_cast<std::uint64_t>(veneer_bt_stub_link);
   b->stub_exit = reinterpret_cast<std::uint64_t>(veneer_bt_stub_exit);
   b->stub_memory = reinterpret_cast<std::uint64_t>(veneer_bt_stub_memory);

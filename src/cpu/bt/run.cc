@@ -2,6 +2,7 @@
 #include "base/bits.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/signals.h"
+#include "cpu/bt/stack_access.h"
 #include "cpu/bt/stubs.h"
 #include "cpu/bt/translate.h"
 #include "cpu/bt/vcpu.h"
@@ -157,6 +158,21 @@ void BtVcpu::remember_code(std::uint64_t linear, const Block* block) {
   context.fill_jump(mode.regime(), linear, block->code);
 }
 
+bool BtVcpu::rip_reachable() const { return code64() ? canonical(b->rip) : b->rip <= s.segments[CS].limit; }
+
+void BtVcpu::check_branch(BranchNote note) {
+  if (rip_reachable() || !note.is_branch()) return;
+  const std::int32_t bytes = note.stack_bytes();
+  const std::uint64_t mask = stack_mask(*this);
+  const std::uint64_t sp = reg(RSP);
+  // The CALL could write there just now.
+  if (note.kept()) write_memory(stack_linear(*this, sp & mask), &b->under_call, static_cast<unsigned>(bytes));
+  b->gpr[RSP] = (sp & ~mask) | ((sp + static_cast<std::uint64_t>(std::int64_t{bytes})) & mask);
+  b->rip = rip_of(note.offset());
+  fault(VECTOR_GP, 0);
+  deliver(fault_, EventKind::Exception, b->rip);
+}
+
 Exit BtVcpu::run_loop(bool single) {
   ThreadScope scope(*this);
   running_ = true;
@@ -198,7 +214,7 @@ Exit BtVcpu::run_loop(bool single) {
     const bool trap = s.rflags & RFLAGS_TF;
     const bool one = single || trap || s.interrupt_shadow || breakpoint_count_ || debug_armed();
     mode.bits = one ? mode.bits | Mode::SINGLE : mode.bits & ~Mode::SINGLE;
-    if (code64() ? !canonical(linear) : b->rip > s.segments[CS].limit) {
+    if (!rip_reachable()) {
       fault(VECTOR_GP, 0);
       deliver(fault_, EventKind::Exception, b->rip);
       if (single) return finish(ExitReason::Debug);
@@ -248,6 +264,7 @@ Exit BtVcpu::run_loop(bool single) {
     switch (static_cast<ExitKind>(b->exit_kind)) {
       case ExitKind::Lookup:
         to_rip();
+        if (b->exit_arg) check_branch(*reinterpret_cast<const BranchNote*>(b->exit_arg));
         break;
       case ExitKind::Link:
         to_rip();

@@ -77,6 +77,15 @@ veneer_bt_enter:
 veneer_bt_stub_lookup:
         mov     %r14, %gs:RIP
         movq    $EXIT_KIND_LOOKUP, %gs:EXIT_KIND
+        movq    $0, %gs:EXIT_ARG
+        jmp     veneer_bt_stub_exit
+
+// call here: the same after a branch; a BranchNote follows the call
+        .globl  veneer_bt_stub_branch
+veneer_bt_stub_branch:
+        mov     %r14, %gs:RIP
+        movq    $EXIT_KIND_LOOKUP, %gs:EXIT_KIND
+        pop     %gs:EXIT_ARG
         jmp     veneer_bt_stub_exit
 
 // jump here: T0 = guest RIP, T1 = the patchable jump that wants to be linked

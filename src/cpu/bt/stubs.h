@@ -6,6 +6,7 @@
 extern "C" {
 void veneer_bt_enter(const void* code, std::uint64_t t0);
 extern const std::uint8_t veneer_bt_stub_lookup[];
+extern const std::uint8_t veneer_bt_stub_branch[];
 extern const std::uint8_t veneer_bt_stub_link[];
 extern const std::uint8_t veneer_bt_stub_exit[];
 extern const std::uint8_t veneer_bt_stub_memory[];

@@ -244,11 +244,11 @@ void Translator::emit_cold() {
       case ColdKind::CrossPage:
         a_.bind(cold.from);
         if (cold.cut) {
-          goto_cut_offset(cold.target);
+          goto_cut_offset(cold.target, *cold.insn);
           break;
         }
         address_to_t0(cold.target);
-        goto_address_in_t0();
+        goto_address_in_t0(cold.insn);
         break;
     }
   }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "cpu/bt/assembler.h"
+#include "cpu/bt/branch_note.h"
 #include "cpu/bt/encode.h"
 #include "cpu/bt/insn.h"
 #include "cpu/bt/translate.h"
@@ -117,10 +118,15 @@ class Translator {
   void emit_loop(const Insn& insn);
   void emit_call(const Insn& insn);
   void emit_ret(const Insn& insn);
-  void goto_offset(std::int32_t target, const Insn* insn);
-  void goto_cut_offset(std::int32_t target);
+  enum class Poll : std::uint8_t { No, Backwards };
+  /// `branch` is the instruction that goes there, or null where the block just ends.
+  void goto_offset(std::int32_t target, const Insn* branch, Poll when = Poll::No);
+  void goto_cut_offset(std::int32_t target, const Insn& branch);
   bool cuts_target(const Insn& insn) const;
-  void goto_address_in_t0();
+  void goto_address_in_t0(const Insn* branch);
+  BranchNote note_of(const Insn* branch) const;
+  bool keeps_under_call(const Insn& insn) const;
+  std::int32_t released_bytes(const Insn& insn) const;
   void add_code_base();
   void finish_loop(const Insn& insn, std::int32_t target);
   void address_to_t0(std::int32_t offset);

@@ -9,6 +9,7 @@
 
 #include "base/flight_recorder.h"
 #include "cpu/bt/block.h"
+#include "cpu/bt/branch_note.h"
 #include "cpu/bt/callout.h"
 #include "cpu/bt/code_cache.h"
 #include "cpu/bt/context.h"
@@ -217,6 +218,9 @@ class BtVcpu final : public Vcpu {
   Block* find_block(std::uint64_t linear);
   /// The jump cache's answer for an address, as translated code would get it; null when it has none.
   const std::uint8_t* cached_code(std::uint64_t linear) const;
+  bool rip_reachable() const;
+  /// After a near branch that led out of known code: #GP at the branch when its target cannot be reached.
+  void check_branch(BranchNote note);
   void remember_code(std::uint64_t linear, const Block* block);
   void look_at_events() { look_.store(true, std::memory_order_relaxed); }
   Block* translate_at(std::uint64_t linear, CodePageId page);

@@ -50,7 +50,7 @@ constexpr unsigned jump_slot(std::uint64_t address) {
 
 /// Why translated code came back to the run loop.
 enum class ExitKind : std::uint32_t {
-  Lookup,  ///< `rip` has no known translation here: look up, translate
+  Lookup,  ///< `rip` has no known translation here: look up, translate; exit_arg is 0 or the BranchNote
   Link,    ///< as Lookup, and exit_arg is the patchable jump that asked
   Poll,    ///< the poll pointer was taken away
   Resume,  ///< a callout changed rip or state: go on at `rip`
@@ -86,6 +86,8 @@ struct VcpuBlock {
   std::uint64_t temp;              ///< a value that must survive a second memory check in one instruction
   std::uint64_t kernel_gs_base;    ///< IA32_KERNEL_GS_BASE, here for SWAPGS
   std::uint64_t pending_bad_poll;  ///< address that `poll` gets to make the vCPU stop
+  std::uint64_t stub_branch;       ///< call, with T0 = guest RIP: as stub_lookup; a BranchNote follows the call
+  std::uint64_t under_call;        ///< what a CALL's return address replaced
 };
 static_assert(sizeof(VcpuBlock) <= 1024);
 
