@@ -106,6 +106,9 @@ class Assembler {
   void store(unsigned size, Host base, Host index, Host from) {
     mem_bi(size, size == 1 ? 0x88 : 0x89, from, base, index);
   }
+  /// mov between a 64-bit register and [base + index + disp]
+  void load_at(Host to, Host base, Host index, std::int32_t disp) { mem_bid(0x8b, to, base, index, disp); }
+  void store_at(Host base, Host index, std::int32_t disp, Host from) { mem_bid(0x89, from, base, index, disp); }
   /// mov r32, [base] (the loop poll)
   void load32(Host to, Host base) { rex(false, to, 0, base), byte(0x8b), modrm_mem(to, base, 0); }
 
@@ -195,6 +198,15 @@ class Assembler {
   void gs_index_op(unsigned opcode, Host reg, Host index, std::int32_t disp) {
     byte(0x65), rex(true, reg, index, 0), byte(opcode), byte(((reg & 7u) << 3) | 4);
     byte(0xc5 | ((index & 7u) << 3)), imm32(disp);
+  }
+  void mem_bid(unsigned opcode, Host reg, Host base, Host index, std::int32_t disp) {
+    rex(true, reg, index, base), byte(opcode);
+    const bool small = disp == static_cast<std::int8_t>(disp);
+    byte((small ? 0x44u : 0x84u) | ((reg & 7u) << 3)), byte(((index & 7u) << 3) | (base & 7u));
+    if (small)
+      byte(static_cast<std::uint8_t>(disp));
+    else
+      imm32(disp);
   }
   void mem_bi(unsigned size, unsigned opcode, Host reg, Host base, Host index) {
     if (size == 2) byte(0x66);

@@ -43,6 +43,10 @@ struct Mode {
   static constexpr std::uint32_t LIMITED = 1u << 23;  ///< some data segment is not flat 4 GiB: check limits
   static constexpr std::uint32_t FSGSBASE = 1u << 24;
 
+  static constexpr std::uint32_t UNGROUPED = 1u << 26;  ///< a variant of the block: every access checks for itself
+
+  /// The mode of the block this is a variant of.
+  Mode grouped() const { return Mode{bits & ~UNGROUPED}; }
   bool has(std::uint32_t mask) const { return (bits & mask) != 0; }
   Regime regime() const { return static_cast<Regime>((bits & REGIME) >> REGIME_SHIFT); }
   bool operator==(const Mode&) const = default;
@@ -74,6 +78,7 @@ struct LinkSite {
   std::uint32_t rel32_offset = 0;      ///< from the owner's hot code
   std::int32_t unlinked_distance = 0;  ///< the rel32 that leads to the slow path which asks for linking
   std::uint16_t target = 0;            ///< guest offset in the page
+  bool ungrouped = false;              ///< leads to the target's ungrouped variant
 };
 
 /// One translated block.

@@ -53,6 +53,8 @@ struct AccessDescriptor {
   static constexpr std::uint8_t STACK = 4;  ///< a non-canonical address is #SS, not #GP
   static constexpr std::uint8_t STAY = 8;   ///< never leave after the write-back (CALL: rip is not next)
   static constexpr std::uint8_t LOCKED = 16;
+  static constexpr std::uint8_t GROUP =
+      128;  ///< a group's whole range: all of it in one plain page; jump_bytes is the leader's own place in it
   static constexpr std::uint8_t MASKED = 32;  ///< a record follows the jump back: its mask decides (masked_access.cc)
 };
 static_assert(sizeof(AccessDescriptor) == 8);

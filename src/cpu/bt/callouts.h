@@ -85,6 +85,23 @@ VENEER_CALLOUT(fxrstor);
 VENEER_CALLOUT(xsave);
 VENEER_CALLOUT(xrstor);
 
+// callouts_bcd.cc
+VENEER_CALLOUT(aaa);
+VENEER_CALLOUT(aas);
+VENEER_CALLOUT(aad);
+VENEER_CALLOUT(aam);
+VENEER_CALLOUT(daa);
+VENEER_CALLOUT(das);
+VENEER_CALLOUT(salc);
+VENEER_CALLOUT(bound);
+VENEER_CALLOUT(arpl);
+
+// callouts_fpu_env.cc
+VENEER_CALLOUT(fnstenv);
+VENEER_CALLOUT(fldenv);
+VENEER_CALLOUT(fnsave);
+VENEER_CALLOUT(frstor);
+
 // callouts_gather.cc
 VENEER_CALLOUT(gather);
 

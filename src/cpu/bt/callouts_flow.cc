@@ -285,6 +285,32 @@ CalloutFunction callout_for_mnemonic(ZydisMnemonic mnemonic) {
     case ZYDIS_MNEMONIC_XRSTOR:
     case ZYDIS_MNEMONIC_XRSTOR64:
       return callout_xrstor;
+    case ZYDIS_MNEMONIC_FNSTENV:
+      return callout_fnstenv;
+    case ZYDIS_MNEMONIC_FLDENV:
+      return callout_fldenv;
+    case ZYDIS_MNEMONIC_FNSAVE:
+      return callout_fnsave;
+    case ZYDIS_MNEMONIC_FRSTOR:
+      return callout_frstor;
+    case ZYDIS_MNEMONIC_AAA:
+      return callout_aaa;
+    case ZYDIS_MNEMONIC_AAS:
+      return callout_aas;
+    case ZYDIS_MNEMONIC_AAD:
+      return callout_aad;
+    case ZYDIS_MNEMONIC_AAM:
+      return callout_aam;
+    case ZYDIS_MNEMONIC_DAA:
+      return callout_daa;
+    case ZYDIS_MNEMONIC_DAS:
+      return callout_das;
+    case ZYDIS_MNEMONIC_SALC:
+      return callout_salc;
+    case ZYDIS_MNEMONIC_BOUND:
+      return callout_bound;
+    case ZYDIS_MNEMONIC_ARPL:
+      return callout_arpl;
     default:
       return nullptr;
   }

@@ -24,9 +24,7 @@ struct Elements {
   VectorValue data, index, mask;
 };
 
-void clear(void* to, std::uint64_t n) {
-  asm volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(0) : "memory");
-}
+void clear(void* to, std::uint64_t n) { asm volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(0) : "memory"); }
 
 bool scatters(const CalloutRecord& r) {
   switch (r.mnemonic) {

@@ -8,6 +8,10 @@ namespace {
 
 unsigned slot_of(std::uint64_t address) { return static_cast<unsigned>(address >> page_shift) & (table_slots - 1); }
 
+/// Zero is the tag of page 0, so slot 0 needs another for "empty"; and in the last slot a zero tag would match the
+/// bytes below 2^64 when an operand's size is added (the flag-free check of emit_memory.cc).
+std::uint64_t empty_tag(unsigned slot) { return slot == 0 || slot == table_slots - 1 ? invalid_tag : 0; }
+
 unsigned region_hash(std::uint64_t address) {
   const std::uint64_t region = address >> 21;
   return static_cast<unsigned>((region ^ (region >> 10)) & 1023);
@@ -19,9 +23,11 @@ unsigned page_hash(std::uint64_t address) {
 }
 
 void set_empty(TlbTable& table) {
-  table.read_tag[0] = invalid_tag;
-  table.write_tag[0] = invalid_tag;
-  table.addend[0] = poison_addend;
+  for (unsigned slot : {0u, table_slots - 1}) {
+    table.read_tag[slot] = invalid_tag;
+    table.write_tag[slot] = invalid_tag;
+    table.addend[slot] = poison_addend;
+  }
 }
 
 }  // namespace
@@ -30,7 +36,7 @@ void Context::fill(Regime regime, std::uint64_t page, HostPtr host, bool writabl
   const unsigned slot = slot_of(page);
   TlbTable& table = tlb(regime);
   FillLog& log = tlb_log[static_cast<unsigned>(regime)];
-  const std::uint64_t empty = slot == 0 ? invalid_tag : 0;
+  const std::uint64_t empty = empty_tag(slot);
   if (table.read_tag[slot] == empty) log.add(slot);
   table.read_tag[slot] = -page;
   table.write_tag[slot] = writable ? -page : empty;
@@ -56,7 +62,7 @@ void Context::fill_jump(Regime regime, std::uint64_t address, const void* code) 
 
 void Context::drop_slot(Regime regime, unsigned slot) {
   TlbTable& table = tlb(regime);
-  const std::uint64_t empty = slot == 0 ? invalid_tag : 0;
+  const std::uint64_t empty = empty_tag(slot);
   table.read_tag[slot] = empty;
   table.write_tag[slot] = empty;
   table.addend[slot] = poison_addend;
@@ -130,7 +136,7 @@ void Context::drop_writes_to(HostPtr host_page) {
     TlbTable& table = layout->tlb[r];
     const FillLog& log = tlb_log[r];
     auto drop = [&](unsigned slot) {
-      const std::uint64_t empty = slot == 0 ? invalid_tag : 0;
+      const std::uint64_t empty = empty_tag(slot);
       if (table.write_tag[slot] != empty && table.addend[slot] - table.write_tag[slot] == host)
         table.write_tag[slot] = empty;
     };

@@ -58,8 +58,7 @@ void BtVcpu::note_data_access(std::uint64_t address, std::uint64_t size, bool wr
   for (unsigned n = 0; n < breakpoints; n++) {
     const Condition c = condition(s.dr[7], n);
     const bool right_kind = c == Condition::ReadWrite || (c == Condition::Write && write);
-    if (armed(s.dr[7], n) && right_kind && overlaps(s.dr[n], length(s.dr[7], n), address, size))
-      debug_hits_ |= 1u << n;
+    if (armed(s.dr[7], n) && right_kind && overlaps(s.dr[n], length(s.dr[7], n), address, size)) debug_hits_ |= 1u << n;
   }
 }
 

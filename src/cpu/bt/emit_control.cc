@@ -311,9 +311,8 @@ void Translator::emit_call(const Insn& insn) {
     }
   }
   stack_address(-static_cast<std::int32_t>(size));
-  Cold& cold =
-      check(insn, {.size = size, .write = true, .read = keeps_under_call(insn), .stack = true, .stay = true},
-            &Translator::call_body);
+  Cold& cold = check(insn, {.size = size, .write = true, .read = keeps_under_call(insn), .stack = true, .stay = true},
+                     &Translator::call_body);
   call_body(insn, false);
   finish_access(cold);
   materialise();
@@ -329,18 +328,23 @@ void Translator::emit_call(const Insn& insn) {
 /// What RET imm16 pops besides the return address.
 std::int32_t Translator::released_bytes(const Insn& insn) const {
   const ZydisDecodedOperand& op = insn.op[0];
-  const bool present =
-      op.type == ZYDIS_OPERAND_TYPE_IMMEDIATE && op.visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT;
+  const bool present = op.type == ZYDIS_OPERAND_TYPE_IMMEDIATE && op.visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT;
   return present ? static_cast<std::int32_t>(op.imm.value.u & 0xffff) : 0;
 }
 
 void Translator::emit_ret(const Insn& insn) {
   closed_ = true;
   const unsigned size = stack_operand_bytes(insn);
-  flags_before_stack_access(insn);
-  stack_address(0);
-  finish_access(check(insn, {.size = size, .stack = true}, nullptr));
-  a_.load(size, T0, T0, T1);
+  if (insn.group >= 0) {
+    drop_lost_recipe(insn);
+    const HostOperand at = stack_group_operand(insn, 0);
+    a_.load_at(T0, at.base, static_cast<Host>(at.index), at.displacement);
+  } else {
+    flags_before_stack_access(insn);
+    stack_address(0);
+    finish_access(check(insn, {.size = size, .stack = true}, nullptr));
+    a_.load(size, T0, T0, T1);
+  }
   if (size == 2) a_.movzx16(T0, T0);
   move_stack(static_cast<std::int32_t>(size) + released_bytes(insn));
   if (flags_.at != FlagsAt::Hardware) {

@@ -70,7 +70,7 @@ void Translator::emit_recipe(const Insn& insn) {
   switch (insn.mnemonic()) {
     case ZYDIS_MNEMONIC_CMP:
     case ZYDIS_MNEMONIC_TEST:
-      emit_operation(insn, false);
+      emit_operation(insn, nullptr);
       return;
     case ZYDIS_MNEMONIC_AND:
     case ZYDIS_MNEMONIC_OR:
@@ -135,11 +135,12 @@ unsigned Translator::accesses_until_flags_change(const Insn& insn, bool& ends_in
   unsigned n = 0;
   ends_in_writer = false;
   for (const Insn* i = &insn; i < insns_ + count_; i++) {
+    const unsigned checks = i->group >= 0 && !i->group_leader ? 0 : i->accesses;
     if (i->reads_flags || i->row.treatment == x86::Treatment::CallOut) {
-      n += i->accesses;
+      n += checks;
       return n;
     }
-    n += i->accesses;
+    n += checks;
     if (i->writes_all_flags) {
       ends_in_writer = true;
       return n;
@@ -169,16 +170,21 @@ void Translator::flags_before_access(const Insn& insn) {
 }
 
 void Translator::flags_before_stack_access(const Insn& insn) {
-  if (flags_.recipe && (insn.gpr_written & flags_.recipe_regs)) {
-    materialise();
-    flags_.recipe = nullptr;
-  }
+  drop_lost_recipe(insn);
   flags_before_access(insn);
+}
+
+void Translator::drop_lost_recipe(const Insn& insn) {
+  if (!flags_.recipe || !(insn.gpr_written & flags_.recipe_regs)) return;
+  materialise();
+  flags_.recipe = nullptr;
 }
 
 void Translator::note_native_fault(const Insn& insn) {
   side_[&insn - insns_].flags = flags_.at;
-  if (!insn.native_fault || flags_.at != FlagsAt::Recipe) return;
+  // Grouped operands of 16 bytes and more may be misaligned: that too is a native fault.
+  const bool may = insn.native_fault || insn.group >= 0;
+  if (!may || flags_.at != FlagsAt::Recipe) return;
   VENEER_ASSERT(cold_count_ < max_cold);
   Cold& cold = cold_[cold_count_++];
   cold = Cold{};

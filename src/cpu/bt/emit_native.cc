@@ -54,8 +54,8 @@ void collect(const Insn& insn, Fields& f) {
 
 }  // namespace
 
-/// Emits the instruction itself; with `memory`, its operand is [T0 + T1]. Stores back registers that live in memory.
-void Translator::emit_operation(const Insn& insn, bool memory) {
+/// Emits the instruction itself; with `memory`, that is its operand. Stores back registers that live in memory.
+void Translator::emit_operation(const Insn& insn, const HostOperand* memory) {
   Fields f;
   collect(insn, f);
   if (f.any_high) {
@@ -67,8 +67,7 @@ void Translator::emit_operation(const Insn& insn, bool memory) {
   Host scratch[3] = {T2, T1, T0};
   unsigned available = memory ? 1 : 3, used = 0;
   Substitution& sub = f.substitution;
-  sub.base = T0;
-  sub.index = T1;
+  HostOperand operand = memory ? *memory : HostOperand{};
   unsigned homes[3] = {};  // guest register in scratch[i]
   unsigned wanted = 0;
   for (unsigned i = 0; i < f.count; i++) {
@@ -77,10 +76,12 @@ void Translator::emit_operation(const Insn& insn, bool memory) {
     wanted += !seen;
   }
   if (memory && wanted > 1) {
-    a_.lea(T0, T0, T1, 0, 0);
-    sub.index = -1;
+    fold(operand);
     available = 2;
   }
+  sub.base = operand.base;
+  sub.index = operand.index;
+  sub.displacement = operand.displacement;
   VENEER_ASSERT(wanted <= available);
   for (unsigned i = 0; i < f.count; i++) {
     const Field& field = f.list[i];
@@ -107,15 +108,25 @@ void Translator::emit_operation(const Insn& insn, bool memory) {
   }
 }
 
+/// Makes the operand [T0].
+void Translator::fold(HostOperand& operand) {
+  if (operand.index >= 0)
+    a_.lea(T0, operand.base, static_cast<Host>(operand.index), 0, operand.displacement);
+  else
+    a_.lea(T0, operand.base, operand.displacement);
+  operand = HostOperand{T0, -1, 0};
+}
+
 /// AH-BH cannot be named beside REX (traps.md 6): the operand that would need REX goes through a borrowed low register.
-void Translator::emit_high_byte(const Insn& insn, bool memory) {
+void Translator::emit_high_byte(const Insn& insn, const HostOperand* memory) {
   Fields f;
   collect(insn, f);
   std::uint32_t busy = 1u << RAX | 1u << RCX | 1u << RDX | 1u << RBX;  // AH-BH, and CMPXCHG's AL
   for (unsigned i = 0; i < f.count; i++)
     if (!f.list[i].high) busy |= 1u << f.list[i].guest;
   const Host borrowed = busy & (1u << RSI) ? rdi : rsi;
-  if (memory) a_.lea(T0, T0, T1, 0, 0);
+  HostOperand operand = memory ? *memory : HostOperand{};
+  if (memory) fold(operand);
   a_.mov(T2, borrowed);
   const Field* through = nullptr;
   if (memory) {
@@ -143,7 +154,18 @@ void Translator::native_body(const Insn& insn, bool cold) {
     if (flags_need_hardware(insn)) materialise(&insn);
     side_[&insn - insns_].flags = flags_.at;
   }
-  emit_operation(insn, true);
+  const HostOperand operand;
+  emit_operation(insn, &operand);
+}
+
+/// An access that its group's check has covered: no check of its own, and the flags are left alone.
+void Translator::emit_grouped(const Insn& insn) {
+  const MemoryOperand m = memory_operand(insn);
+  if (insn.group_leader) check_group(insn, m);
+  const HostOperand operand = group_operand(insn, m);
+  if (flags_need_hardware(insn)) materialise(&insn);
+  note_native_fault(insn);
+  emit_operation(insn, &operand);
 }
 
 void Translator::emit_native(const Insn& insn) {
@@ -152,7 +174,7 @@ void Translator::emit_native(const Insn& insn) {
     case AddressForm::None:
       if (flags_need_hardware(insn)) materialise(&insn);
       note_native_fault(insn);
-      emit_operation(insn, false);
+      emit_operation(insn, nullptr);
       return;
     case AddressForm::Hint:
       return;  // no effect that software can see
@@ -180,6 +202,7 @@ void Translator::emit_native(const Insn& insn) {
       if (CalloutFunction f = callout_for(insn)) return emit_callout(insn, f);
       return emit_undefined(insn);
   }
+  if (insn.group >= 0) return emit_grouped(insn);
   flags_before_access(insn);
   effective_address(memory_operand(insn));
   AccessSpec spec{.size = insn.op[insn.memory_op].size / 8u};

@@ -52,6 +52,19 @@ void Translator::push_body(const Insn& insn, bool) {
 
 void Translator::emit_push(const Insn& insn) {
   const unsigned size = stack_operand_bytes(insn);
+  if (insn.group >= 0) {
+    drop_lost_recipe(insn);
+    const HostOperand at = stack_group_operand(insn, -static_cast<std::int32_t>(size));
+    Host value = T2;
+    if (insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+      a_.mov_imm(T2, static_cast<std::uint64_t>(insn.op[0].imm.value.s));
+    } else {
+      bool high;
+      value = use(static_cast<unsigned>(gpr_number(insn.op[0].reg.value, high)), T2);
+    }
+    a_.store_at(at.base, static_cast<Host>(at.index), at.displacement, value);
+    return move_stack(-static_cast<std::int32_t>(size));
+  }
   flags_before_stack_access(insn);
   if (insn.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
     effective_address(memory_operand(insn));
@@ -74,6 +87,16 @@ void Translator::pop_memory_body(const Insn& insn, bool) {
 
 void Translator::emit_pop(const Insn& insn) {
   const unsigned size = stack_operand_bytes(insn);
+  if (insn.group >= 0) {
+    drop_lost_recipe(insn);
+    const HostOperand at = stack_group_operand(insn, 0);
+    bool is_high;
+    const auto target = static_cast<unsigned>(gpr_number(insn.op[0].reg.value, is_high));
+    const Host to = resident(target) ? host_of(target) : T2;
+    a_.load_at(to, at.base, static_cast<Host>(at.index), at.displacement);
+    if (!resident(target)) a_.store_gs(block_offset_gpr(target), to);
+    return move_stack(static_cast<std::int32_t>(size));
+  }
   flags_before_stack_access(insn);
   stack_address(0);
   finish_access(check(insn, {.size = size, .stack = true}, nullptr));

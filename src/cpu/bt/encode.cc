@@ -13,14 +13,22 @@ void put_modrm(Assembler& a, const Insn& insn, const Substitution& s, unsigned r
     return;
   }
   const unsigned base = static_cast<unsigned>(s.base) & 7;
+  // EVEX scales 8-bit displacements: there only none or 32 bits.
+  const bool none = s.displacement == 0 && base != 5;
+  const bool byte = !none && s.displacement == static_cast<std::int8_t>(s.displacement) &&
+                    insn.z.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX;
+  const unsigned mod = none ? 0 : byte ? 0x40 : 0x80;
   if (s.index < 0) {
-    VENEER_ASSERT(base != 5 && base != 4);
-    a.byte(reg3 << 3 | base);
-    return;
+    VENEER_ASSERT(base != 4);
+    a.byte(mod | reg3 << 3 | base);
+  } else {
+    a.byte(mod | reg3 << 3 | 4);
+    a.byte((static_cast<unsigned>(s.index) & 7) << 3 | base);
   }
-  VENEER_ASSERT(base != 5);
-  a.byte(reg3 << 3 | 4);
-  a.byte((static_cast<unsigned>(s.index) & 7) << 3 | base);
+  if (byte)
+    a.byte(static_cast<std::uint8_t>(s.displacement));
+  else if (!none)
+    a.imm32(s.displacement);
 }
 
 /// Immediate bytes (and VEX /is4): everything behind the addressing bytes.
@@ -31,6 +39,22 @@ void put_tail(Assembler& a, const Insn& insn) {
 }
 
 bool extended(int host) { return host >= 8; }
+
+bool in_16_bit_code(const ZydisDecodedInstruction& z) {
+  return z.machine_mode == ZYDIS_MACHINE_MODE_LEGACY_16 || z.machine_mode == ZYDIS_MACHINE_MODE_REAL_16 ||
+         z.machine_mode == ZYDIS_MACHINE_MODE_LONG_COMPAT_16;
+}
+
+/// In 16-bit code 66h means 32-bit operands and its absence 16-bit ones: the other way round than in the host's code.
+/// Not where 66h selects the operation, or its absence does (SSE, MOVNTI).
+bool operand_size_turns(const Insn& insn) {
+  if (!in_16_bit_code(insn.z) || insn.mnemonic() == ZYDIS_MNEMONIC_MOVNTI) return false;
+  for (unsigned i = 0; i < insn.z.raw.prefix_count; i++)
+    if (insn.z.raw.prefixes[i].value == 0x66 && insn.z.raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY)
+      return false;
+  return insn.row.fp == x86::FpClass::None || insn.row.form == x86::AddressForm::FpuEnv ||
+         insn.row.form == x86::AddressForm::FpuState;
+}
 
 }  // namespace
 
@@ -77,8 +101,11 @@ void emit_encoded(Assembler& a, const Insn& insn, const Substitution& s) {
   }
 
   // Legacy: mandatory and operand-size prefixes, LOCK, REP stay; segments, 67 and REX are made anew.
+  const bool turns = operand_size_turns(insn);
+  if (turns && z.operand_width == 16) a.byte(0x66);
   for (unsigned i = 0; i < raw.prefix_count; i++) {
     const unsigned p = raw.prefixes[i].value;
+    if (turns && p == 0x66) continue;
     const bool is_rex = z.machine_mode == ZYDIS_MACHINE_MODE_LONG_64 && (p & 0xf0) == 0x40;
     const bool segment = p == 0x26 || p == 0x2e || p == 0x36 || p == 0x3e || p == 0x64 || p == 0x65;
     if (!is_rex && !segment && p != 0x67) a.byte(p);

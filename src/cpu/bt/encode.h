@@ -12,11 +12,12 @@ struct Substitution {
   int rm = -1;      ///< ModRM.rm when it is a register
   int vvvv = -1;    ///< VEX/EVEX.vvvv
   int opcode = -1;  ///< register in the opcode's low 3 bits
-  int base = -1;    ///< memory operand becomes [base] or [base + index]
+  int base = -1;    ///< memory operand becomes [base + displacement] or [base + index + displacement]
   int index = -1;
+  std::int32_t displacement = 0;
 };
 
-/// Emits `insn` with the substitution. Segment and address-size prefixes are dropped; no displacement is left.
+/// Emits `insn` with the substitution. Segment and address-size prefixes are dropped.
 /// A legacy instruction must not name AH-BH when a substituted field needs REX (the caller sees to it).
 void emit_encoded(Assembler& a, const Insn& insn, const Substitution& s);
 

@@ -28,8 +28,8 @@ void BtVcpu::deliver(Fault what, EventKind kind, std::uint64_t return_rip) {
   for (;;) {
     if (is_exception) {
       what.has_error = pushes_error(what.vector);
-      flight::record(flight::ring(index_), flight::Event::Fault, return_rip, what.vector == VECTOR_PF ? what.address : 0,
-                     what.vector | what.error << 8);
+      flight::record(flight::ring(index_), flight::Event::Fault, return_rip,
+                     what.vector == VECTOR_PF ? what.address : 0, what.vector | what.error << 8);
       if (what.vector == VECTOR_PF) s.cr2 = what.address;
       if (what.vector == VECTOR_DB) s.dr[7] &= ~DR7_GD;
     }
@@ -273,7 +273,7 @@ Outcome BtVcpu::interrupt_return(unsigned operand_bytes) {
     b->rip = rip;
     set_rflags((old_flags & ~mask) | (new_flags & mask));
     if (s.nmi_blocked) look_at_events();
-  s.nmi_blocked = false;
+    s.nmi_blocked = false;
     mode_changed();
     return Outcome::Leave;
   }
@@ -300,7 +300,7 @@ Outcome BtVcpu::interrupt_return(unsigned operand_bytes) {
     b->rip = rip & 0xffff;
     set_rflags(new_flags & (mask | RFLAGS_VM));
     if (s.nmi_blocked) look_at_events();
-  s.nmi_blocked = false;
+    s.nmi_blocked = false;
     mode_changed();
     return Outcome::Leave;
   }

@@ -27,6 +27,11 @@ struct Insn {
   std::uint8_t accesses = 0;  ///< memory checks it will have, roughly
   bool flags_needed = false;  ///< somebody may look at the flags as they are before this instruction
 
+  // Access groups (groups.cc).
+  std::int8_t group = -1;      ///< the group its memory access belongs to
+  bool group_leader = false;   ///< it makes the check for all of them
+  std::int32_t group_low = 0;  ///< the leader: displacement of the group's first byte at this point
+
   std::uint32_t gpr_written = 0;  ///< guest registers it may write, hidden operands included
 
   /// As new; the decoder fills `z` and `op` itself (they are large).
@@ -35,6 +40,8 @@ struct Insn {
     memory_op = -1;
     undefined = reads_flags = writes_all_flags = writes_some_flags = native_fault = flags_needed = false;
     accesses = 0;
+    group = -1;
+    group_leader = false;
     gpr_written = 0;
   }
 

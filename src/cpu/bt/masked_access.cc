@@ -69,9 +69,8 @@ std::uint64_t active_bytes(const VectorOperands& o, std::uint64_t mask) {
   if (o.kind == MaskKind::Compress) mask = low_bits(population(mask & low_bits(o.mask_bits)));
   mask &= low_bits(o.elements);
   std::uint64_t bytes = 0;
-  for_each_run(mask, [&](unsigned first, unsigned n) {
-    bytes |= low_bits(n * o.element_bytes) << (first * o.element_bytes);
-  });
+  for_each_run(
+      mask, [&](unsigned first, unsigned n) { bytes |= low_bits(n * o.element_bytes) << (first * o.element_bytes); });
   return bytes;
 }
 

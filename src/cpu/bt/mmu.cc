@@ -316,6 +316,7 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     return 1;
   }
   if (d.flags & AccessDescriptor::MASKED) return masked_access(d);
+  if (!reachable && (d.flags & AccessDescriptor::GROUP)) return 5;
   if (!reachable) {
     raise(stack ? VECTOR_SS : VECTOR_GP, 0);
     return fail();
@@ -324,6 +325,21 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
   const Access access = write ? Access::Write : Access::Read;
   const auto first = static_cast<unsigned>(std::min<std::uint64_t>(d.size, page_size - (address & page_offset_mask)));
   bool faulted;
+  if (d.flags & AccessDescriptor::GROUP) {
+    // All in one plain page, or the ungrouped variant sorts it out, instruction by instruction. A fault is the leader's
+    // own already: its access is in this page; jump_bytes says where.
+    GuestPhys unused;
+    constexpr std::uint64_t to_variant = 5;
+    if (first != d.size) return to_variant;
+    HostPtr page = page_pointer(address, access, false, unused, faulted);
+    if (faulted) {
+      if (fault_.vector == VECTOR_PF) fault_.address += d.jump_bytes;
+      return fail();
+    }
+    if (!page) return to_variant;
+    b->t1 = reinterpret_cast<std::uint64_t>(page) - address;
+    return 0;
+  }
   GuestPhys physical[2];
   HostPtr host[2] = {};
   host[0] = page_pointer(address, access, false, physical[0], faulted);

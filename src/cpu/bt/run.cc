@@ -228,16 +228,20 @@ Exit BtVcpu::run_loop(bool single) {
       }
     // After a miss the cache has nothing, or a dead block whose entry leads back here.
     const std::uint8_t* code = one || missed ? nullptr : cached_code(linear);
+    const bool ungrouped = link_site && link_site->ungrouped;
+    if (ungrouped) mode.bits |= Mode::UNGROUPED;
     if (Block* block = code ? nullptr : find_block(linear)) {
       if (link_site && link_flushes == engine_.cache().counters().flushes) {
         const Block& from = *link_site->owner;
-        if (!from.dead && from.page == block->page && link_site->target == block->offset && from.mode == block->mode &&
-            !block->straddles)
+        if (!from.dead && from.page == block->page && link_site->target == block->offset &&
+            from.mode.grouped() == block->mode.grouped() && !block->straddles)
           engine_.cache().link(*link_site, block);
       }
-      if (!one) remember_code(linear, block);
+      mode.bits &= ~Mode::UNGROUPED;
+      if (!one && !ungrouped) remember_code(linear, block);
       code = block->code;
     } else if (!code) {
+      mode.bits &= ~Mode::UNGROUPED;
       if (failed_) {
         result.message = failure_;
         return finish(ExitReason::Failed);
@@ -280,6 +284,7 @@ Exit BtVcpu::run_loop(bool single) {
         break;
       case ExitKind::Fault:
         native_vector_ = -1;
+        force_gp_ = false;
         if (failed_) {
           result.message = failure_;
           return finish(ExitReason::Failed);
@@ -302,7 +307,10 @@ Exit BtVcpu::run_loop(bool single) {
 std::uint64_t BtVcpu::callout(const CalloutRecord& record) {
   count.callouts++;
   b->rip = rip_of(record.offset);  // for the flight recorder
-  const Outcome outcome = record.function(*this, record);
+  leave_soon_ = false;
+  Outcome outcome = record.function(*this, record);
+  // It wrote over translated code, maybe this block's.
+  if (leave_soon_ && outcome == Outcome::Continue) outcome = Outcome::Next;
   switch (outcome) {
     case Outcome::Continue:
       if (!vectors_loaded_) load_vectors();

@@ -134,10 +134,14 @@ bool BtVcpu::native_fault(const NativeFault& what, std::uint64_t& pc, std::uint6
   if (what.signal == SIGSEGV) {
     // The operand passed the check but the processor refused it: misaligned, or the poisoned slot's non-canonical
     // address. The slow path rebuilds the flags and answers #GP.
-    if (entry->cold_offset == SideEntry::no_cold) return false;
-    force_gp_ = true;
-    pc = reinterpret_cast<std::uint64_t>(block->cold) + entry->cold_offset;
-    return true;
+    if (entry->cold_offset != SideEntry::no_cold) {
+      force_gp_ = true;
+      b->rip = rip_of(entry->guest_offset);
+      b->exit_kind = static_cast<std::uint64_t>(ExitKind::Fault);
+      b->exit_arg = VECTOR_GP;
+      pc = reinterpret_cast<std::uint64_t>(block->cold) + entry->cold_offset;
+      return true;
+    }
   }
   if (entry->flags == FlagsAt::Image) {
     const std::uint64_t image = b->flags_image;
@@ -146,13 +150,16 @@ bool BtVcpu::native_fault(const NativeFault& what, std::uint64_t& pc, std::uint6
   if (entry->flags == FlagsAt::Recipe) {
     // A slow path makes the flags again, then leaves: that of the access, or one of its own.
     if (entry->cold_offset == SideEntry::no_cold) return false;
-    native_vector_ = what.signal == SIGFPE ? static_cast<int>(what.trap) : int{VECTOR_UD};
+    native_vector_ = what.signal == SIGFPE    ? static_cast<int>(what.trap)
+                     : what.signal == SIGSEGV ? int{VECTOR_GP}
+                                              : int{VECTOR_UD};
     b->rip = rip_of(entry->guest_offset);
     b->exit_kind = static_cast<std::uint64_t>(ExitKind::Fault);
     b->exit_arg = static_cast<std::uint64_t>(native_vector_);
     pc = reinterpret_cast<std::uint64_t>(block->cold) + entry->cold_offset;
     return true;
   }
+  if (what.signal == SIGSEGV) return leave(ExitKind::Fault, VECTOR_GP, entry->guest_offset);
   if (what.signal == SIGFPE) return leave(ExitKind::Fault, what.trap, entry->guest_offset);
   if (what.signal == SIGILL) return leave(ExitKind::Fault, VECTOR_UD, entry->guest_offset);
   return false;

@@ -95,7 +95,7 @@ bool Translator::decode() {
     count_++;
     if (straddles_ || ends_block(insn)) break;
     if (insn.z.meta.category == ZYDIS_CATEGORY_COND_BR &&
-        (++conditional_ == max_conditional || cache_.find(request_.page, offset, mode_)))
+        (++conditional_ == max_conditional || cache_.find(request_.page, offset, mode_.grouped())))
       break;  // the rest is translated already: link to it
   }
   return count_ > 0;
@@ -123,9 +123,10 @@ void Translator::emit_entry() {
 
 Block* Translator::translate() {
   if (!decode()) return nullptr;
+  if (engine_.options().max_block_instructions > 1) plan_groups();
   find_flag_needs();
   block_ = new (cache_.arena(sizeof(Block))) Block;
-  links_ = cache_.arena_array<LinkSite>(2 * conditional_ + 2);
+  links_ = cache_.arena_array<LinkSite>(conditional_ + 2 + group_count_);
   start_ = cache_.hot_begin();
   cold_start_ = cache_.cold_begin();
   a_.begin(start_, cache_.hot_end());
@@ -223,6 +224,9 @@ void Translator::emit_cold() {
     switch (cold.kind) {
       case ColdKind::Access:
         emit_cold_access(cold);
+        break;
+      case ColdKind::Group:
+        emit_cold_group(cold);
         break;
       case ColdKind::Link: {
         LinkSite& link = links_[cold.link];

@@ -27,7 +27,7 @@ class Translator {
  private:
   static constexpr unsigned max_instructions = 64;
   static constexpr unsigned max_cold = 256;
-  static constexpr unsigned max_links = 20;
+  static constexpr unsigned max_links = 28;
   static constexpr unsigned max_conditional = 16;  ///< jumps out of a block's middle
 
   /// Where flags are, and how to get them back.
@@ -38,7 +38,7 @@ class Translator {
     bool image_valid = false;       ///< the saved image holds these flags, wherever else they are
   };
 
-  enum class ColdKind : std::uint8_t { Access, Link, CrossPage, NativeFault };
+  enum class ColdKind : std::uint8_t { Access, Group, Link, CrossPage, NativeFault };
   using Body = void (Translator::*)(const Insn&, bool cold);
 
   /// A slow path, emitted behind the hot code.
@@ -55,6 +55,13 @@ class Translator {
     std::int32_t target = 0;
     bool cut = false;  ///< the target is cut to 16 bits
     unsigned link = 0;
+  };
+
+  /// Where a checked operand is: [base + displacement] or [base + index + displacement].
+  struct HostOperand {
+    Host base = T0;
+    int index = T1;
+    std::int32_t displacement = 0;
   };
 
   /// How an access is made.
@@ -82,6 +89,8 @@ class Translator {
   void flags_before_access(const Insn& insn);
   /// The same for instructions that move the stack pointer between their checks.
   void flags_before_stack_access(const Insn& insn);
+  /// The instruction changes an operand of the recipe: makes the flags now and forgets it.
+  void drop_lost_recipe(const Insn& insn);
   void materialise(const Insn* at = nullptr);
   void emit_rebuild(const Flags& flags);
   void emit_recipe(const Insn& insn);
@@ -108,8 +117,17 @@ class Translator {
   void moffs_body(const Insn& insn, bool cold);
   void emit_bit_string(const Insn& insn);
   void bit_string_body(const Insn& insn, bool cold);
-  void emit_operation(const Insn& insn, bool memory);
-  void emit_high_byte(const Insn& insn, bool memory);
+  void emit_operation(const Insn& insn, const HostOperand* memory);
+  void emit_high_byte(const Insn& insn, const HostOperand* memory);
+  void emit_grouped(const Insn& insn);
+  void fold(HostOperand& operand);
+
+  // groups.cc
+  void plan_groups();
+  HostOperand group_operand(const Insn& insn, const MemoryOperand& m);
+  HostOperand stack_group_operand(const Insn& insn, std::int32_t displacement);
+  void check_group(const Insn& insn, const MemoryOperand& m);
+  void emit_cold_group(Cold& cold);
   void emit_lea(const Insn& insn);
 
   // emit_control.cc
@@ -180,6 +198,18 @@ class Translator {
   Flags flags_;
   Cold cold_[max_cold];
   unsigned cold_count_ = 0;
+  /// Accesses off one base in one page, checked once (docs/engine.md, "Access groups").
+  struct Group {
+    MemoryOperand key;
+    std::uint32_t base_epoch = 0, index_epoch = 0;
+    bool write = false, open = true;
+    std::int64_t low = 0, high = 0;  ///< range, as displacements from the base's value at the block's start
+    std::uint8_t members = 0, leader = 0, size_max = 0;
+    std::int64_t leader_delta = 0;
+  };
+  static constexpr unsigned max_groups = 8;
+  Group groups_[max_groups];
+  unsigned group_count_ = 0;
   SideEntry side_[max_instructions];
   LinkSite* links_ = nullptr;  ///< in the arena: slow paths name them by address
   unsigned link_count_ = 0;

@@ -265,9 +265,9 @@ class BtVcpu final : public Vcpu {
   bool resumed_at_breakpoint_ = false;
   bool failed_ = false;  ///< the host failed under translated code: failure_ says how
   const char* failure_ = "";
-  int native_vector_ = -1;   ///< the slow path shall answer this vector: the instruction faulted natively
+  int native_vector_ = -1;  ///< the slow path shall answer this vector: the instruction faulted natively
   bool watch_code_ = false, watch_data_ = false, watch_ports_ = false;  ///< kinds of breakpoints armed in DR7
-  unsigned debug_hits_ = 0;  ///< B0 to B3 met by the instruction under way
+  unsigned debug_hits_ = 0;                                             ///< B0 to B3 met by the instruction under way
   bool trap_dropped_ = false;
   bool force_gp_ = false;  ///< the slow path shall answer #GP: the access faulted natively (alignment)
 

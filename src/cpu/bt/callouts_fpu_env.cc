@@ -1,0 +1,146 @@
+// Callouts for the x87 environment and state images: FNSTENV, FLDENV, FNSAVE, FRSTOR. Register-only.
+//
+// The processor itself makes and reads the 32-bit protected-mode image, in a buffer of ours; the 16-bit forms are made
+// of it. Instruction and data pointers in the registers are addresses of ours: images show zeros (docs/QUIRKS.md),
+// which also makes the real-mode formats the same as the protected ones (SDM 1 8.1.10).
+#include "cpu/bt/callouts.h"
+#include "cpu/bt/engine_impl.h"
+#include "cpu/bt/vcpu.h"
+
+namespace veneer::cpu::bt {
+namespace {
+
+constexpr unsigned wide_bytes = 28, narrow_bytes = 14;
+constexpr unsigned stack_bytes = 80;  ///< ST0-ST7, 10 bytes each
+constexpr std::uint16_t FSW_ES = 1u << 7;
+
+/// The 32-bit protected-mode format: low halves, each with a half that processors fill with ones.
+struct Environment {
+  std::uint16_t control, unused0;
+  std::uint16_t status, unused1;
+  std::uint16_t tags, unused2;
+  std::uint32_t instruction_pointer;
+  std::uint16_t instruction_selector, opcode;
+  std::uint32_t data_pointer;
+  std::uint16_t data_selector, unused3;
+};
+static_assert(sizeof(Environment) == wide_bytes);
+
+struct State {
+  Environment environment;
+  std::uint8_t stack[stack_bytes];
+};
+static_assert(sizeof(State) == wide_bytes + stack_bytes);
+
+/// The 16-bit format, a word each.
+struct NarrowEnvironment {
+  std::uint16_t control, status, tags, instruction_pointer, instruction_selector, data_pointer, data_selector;
+};
+static_assert(sizeof(NarrowEnvironment) == narrow_bytes);
+
+void copy(void* to, const void* from, std::uint64_t n) {
+  asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+}
+
+void hide_pointers(Environment& e) {
+  e.instruction_pointer = e.data_pointer = 0;
+  e.instruction_selector = e.opcode = e.data_selector = 0;
+}
+
+bool narrow(const CalloutRecord& r) { return r.memory_bytes == narrow_bytes || r.memory_bytes == narrow_bytes + 80; }
+
+/// AMD's processors try an image's first and last byte before the others, which shows in CR2.
+bool ends_reachable(BtVcpu& v, std::uint64_t address, unsigned size, Access access) {
+  if (!v.engine().amd()) return true;
+  std::uint64_t last = address + size - 1;
+  if (!v.code64()) last &= 0xffffffffu;
+  GuestPhys physical;
+  bool faulted;
+  v.page_pointer(address, access, false, physical, faulted);
+  if (faulted) return false;
+  if (v.code64() && !v.canonical(last)) return v.raise(VECTOR_GP, 0);
+  v.page_pointer(last, access, false, physical, faulted);
+  return !faulted;
+}
+
+/// Stores the environment, and the registers behind it if `with_stack`.
+bool store(BtVcpu& v, const CalloutRecord& r, std::uint64_t address, State& state, bool with_stack) {
+  hide_pointers(state.environment);
+  if (!ends_reachable(v, address, r.memory_bytes, Access::Write)) return false;
+  if (!narrow(r)) return v.write_memory(address, &state, with_stack ? sizeof state : wide_bytes);
+  const Environment& e = state.environment;
+  const NarrowEnvironment small{e.control, e.status, e.tags, 0, 0, 0, 0};
+  std::uint8_t image[narrow_bytes + stack_bytes];
+  copy(image, &small, sizeof small);
+  copy(image + narrow_bytes, state.stack, stack_bytes);
+  return v.write_memory(address, image, with_stack ? sizeof image : narrow_bytes);
+}
+
+bool load(BtVcpu& v, const CalloutRecord& r, State& state, bool with_stack) {
+  std::uint64_t address;
+  if (!v.linear_address(r.memory, address)) return false;
+  if (!ends_reachable(v, address, r.memory_bytes, Access::Read)) return false;
+  if (!narrow(r)) {
+    if (!v.read_memory(address, &state, with_stack ? sizeof state : wide_bytes)) return false;
+    hide_pointers(state.environment);
+    return true;
+  }
+  std::uint8_t image[narrow_bytes + stack_bytes];
+  if (!v.read_memory(address, image, with_stack ? sizeof image : narrow_bytes)) return false;
+  NarrowEnvironment small;
+  copy(&small, image, sizeof small);
+  state.environment = {small.control, 0xffff, small.status, 0xffff, small.tags, 0xffff, 0, 0, 0, 0, 0, 0xffff};
+  copy(state.stack, image + narrow_bytes, stack_bytes);
+  return true;
+}
+
+/// FLDENV and FRSTOR wait: an exception that is pending comes first, and must not come up in here.
+bool pending(BtVcpu& v) {
+  std::uint16_t status;
+  asm volatile("fnstsw %0" : "=a"(status));
+  return (status & FSW_ES) && !v.raise(VECTOR_MF);
+}
+
+}  // namespace
+
+Outcome callout_fnstenv(BtVcpu& v, const CalloutRecord& r) {
+  std::uint64_t address;
+  if (!v.linear_address(r.memory, address)) return Outcome::Fault;
+  State state;
+  // Exceptions become masked, but only once the image is stored.
+  asm volatile("fnstenv %0; fldenv %0" : "=m"(state.environment));
+  if (!store(v, r, address, state, false)) return Outcome::Fault;
+  v.load_vectors();
+  Environment unused;
+  asm volatile("fnstenv %0" : "=m"(unused));
+  return Outcome::Continue;
+}
+
+Outcome callout_fldenv(BtVcpu& v, const CalloutRecord& r) {
+  State state;
+  if (pending(v) || !load(v, r, state, false)) return Outcome::Fault;
+  v.load_vectors();
+  asm volatile("fldenv %0" : : "m"(state.environment));
+  return Outcome::Continue;
+}
+
+Outcome callout_fnsave(BtVcpu& v, const CalloutRecord& r) {
+  std::uint64_t address;
+  if (!v.linear_address(r.memory, address)) return Outcome::Fault;
+  State state;
+  asm volatile("fnsave %0; frstor %0" : "=m"(state));
+  if (!store(v, r, address, state, true)) return Outcome::Fault;
+  v.load_vectors();
+  asm volatile("fninit");
+  return Outcome::Continue;
+}
+
+Outcome callout_frstor(BtVcpu& v, const CalloutRecord& r) {
+  State state;
+  if (pending(v) || !load(v, r, state, true)) return Outcome::Fault;
+  v.load_vectors();
+  asm volatile("frstor %0" : : "m"(state));
+  return Outcome::Continue;
+}
+
+}  // namespace veneer::cpu::bt
