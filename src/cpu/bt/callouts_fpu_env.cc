@@ -3,6 +3,7 @@
 // The processor itself makes and reads the 32-bit protected-mode image, in a buffer of ours; the 16-bit forms are made
 // of it. Instruction and data pointers in the registers are addresses of ours: images show zeros (docs/QUIRKS.md),
 // which also makes the real-mode formats the same as the protected ones (SDM 1 8.1.10).
+#include "base/units.h"
 #include "cpu/bt/callouts.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"
@@ -49,24 +50,27 @@ void hide_pointers(Environment& e) {
 
 bool narrow(const CalloutRecord& r) { return r.memory_bytes == narrow_bytes || r.memory_bytes == narrow_bytes + 80; }
 
-/// AMD's processors try an image's first and last byte before the others, which shows in CR2.
-bool ends_reachable(BtVcpu& v, std::uint64_t address, unsigned size, Access access) {
+/// AMD's processors try an image's first field, then its last byte, before all else, which shows in CR2.
+bool ends_reachable(BtVcpu& v, const CalloutRecord& r, std::uint64_t address, Access access) {
   if (!v.engine().amd()) return true;
-  std::uint64_t last = address + size - 1;
-  if (!v.code64()) last &= 0xffffffffu;
-  GuestPhys physical;
-  bool faulted;
-  v.page_pointer(address, access, false, physical, faulted);
-  if (faulted) return false;
-  if (v.code64() && !v.canonical(last)) return v.raise(VECTOR_GP, 0);
-  v.page_pointer(last, access, false, physical, faulted);
-  return !faulted;
+  const unsigned field = narrow(r) ? 2 : 4;
+  for (const unsigned at : {0u, field - 1, r.memory_bytes - 1u}) {
+    std::uint64_t byte = address + at;
+    if (!v.code64()) byte &= 0xffffffffu;
+    if (v.code64() && !v.canonical(byte)) return v.raise(r.memory.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
+    if (at == field - 1 && (byte & page_offset_mask) < at) byte &= ~page_offset_mask;
+    GuestPhys physical;
+    bool faulted;
+    v.page_pointer(byte, access, false, physical, faulted);
+    if (faulted) return false;
+  }
+  return true;
 }
 
 /// Stores the environment, and the registers behind it if `with_stack`.
 bool store(BtVcpu& v, const CalloutRecord& r, std::uint64_t address, State& state, bool with_stack) {
   hide_pointers(state.environment);
-  if (!ends_reachable(v, address, r.memory_bytes, Access::Write)) return false;
+  if (!ends_reachable(v, r, address, Access::Write)) return false;
   if (!narrow(r)) return v.write_memory(address, &state, with_stack ? sizeof state : wide_bytes);
   const Environment& e = state.environment;
   const NarrowEnvironment small{e.control, e.status, e.tags, 0, 0, 0, 0};
@@ -79,7 +83,7 @@ bool store(BtVcpu& v, const CalloutRecord& r, std::uint64_t address, State& stat
 bool load(BtVcpu& v, const CalloutRecord& r, State& state, bool with_stack) {
   std::uint64_t address;
   if (!v.linear_address(r.memory, address)) return false;
-  if (!ends_reachable(v, address, r.memory_bytes, Access::Read)) return false;
+  if (!ends_reachable(v, r, address, Access::Read)) return false;
   if (!narrow(r)) {
     if (!v.read_memory(address, &state, with_stack ? sizeof state : wide_bytes)) return false;
     hide_pointers(state.environment);
