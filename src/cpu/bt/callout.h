@@ -55,7 +55,8 @@ struct AccessDescriptor {
   static constexpr std::uint8_t LOCKED = 16;
   static constexpr std::uint8_t GROUP =
       128;  ///< a group's whole range: all of it in one plain page; jump_bytes is the leader's own place in it
-  static constexpr std::uint8_t MASKED = 32;  ///< a record follows the jump back: its mask decides (masked_access.cc)
+  static constexpr std::uint8_t ALIGNED = 64;  ///< #GP unless aligned to its size
+  static constexpr std::uint8_t MASKED = 32;   ///< a record follows the jump back: its mask decides (masked_access.cc)
 };
 static_assert(sizeof(AccessDescriptor) == 8);
 

@@ -113,9 +113,7 @@ void Translator::emit_jump(const Insn& insn) {
     finish_access(check(insn, {.size = insn.op[0].size / 8u}, nullptr));
     a_.load(insn.op[0].size / 8u, T0, T0, T1);
     if (insn.op[0].size == 16) a_.movzx16(T0, T0);
-    a_.store_gs(VENEER_BLOCK_OFFSET(temp), T0);
-    materialise();
-    a_.load_gs(T0, VENEER_BLOCK_OFFSET(temp));
+    materialise();  // T0 stays
   } else {
     materialise();
     bool high;
@@ -347,11 +345,7 @@ void Translator::emit_ret(const Insn& insn) {
   }
   if (size == 2) a_.movzx16(T0, T0);
   move_stack(static_cast<std::int32_t>(size) + released_bytes(insn));
-  if (flags_.at != FlagsAt::Hardware) {
-    a_.store_gs(VENEER_BLOCK_OFFSET(temp), T0);
-    materialise();
-    a_.load_gs(T0, VENEER_BLOCK_OFFSET(temp));
-  }
+  materialise();  // T0 stays
   add_code_base();
   goto_address_in_t0(&insn);
 }

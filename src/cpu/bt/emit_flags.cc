@@ -114,7 +114,7 @@ void Translator::save_image() {
 
 void Translator::restore_image() {
   a_.mov(T2, rax);
-  a_.load_gs32(rax, VENEER_BLOCK_OFFSET(flags_image));
+  a_.load_gs16(rax, VENEER_BLOCK_OFFSET(flags_image));
   a_.add_al(0x7f);  // OF again from SETO's 0 or 1
   a_.sahf();
   a_.mov(rax, T2);
@@ -125,6 +125,7 @@ void Translator::emit_rebuild(const Flags& flags) {
   if (flags.at == FlagsAt::Image) restore_image();
 }
 
+/// Makes the hardware flags right. Uses T2 at most: an address in T0 and an addend in T1 stay.
 void Translator::materialise(const Insn*) {
   if (flags_.at == FlagsAt::Hardware) return;
   emit_rebuild(flags_);

@@ -1,4 +1,5 @@
 // Memory operands: the effective address, the software TLB check, and its slow path (engine.md 4).
+#include "cpu/bt/alignment.h"
 #include "cpu/bt/translator.h"
 #include "cpu/bt/vector_operands.h"
 
@@ -27,9 +28,8 @@ std::int32_t Translator::jump_offset() const {
                                    static_cast<unsigned>(mode_.regime()) * sizeof(JumpCache));
 }
 
-/// T0 = the offset in the segment. Uses T1.
-void Translator::offset_address(const MemoryOperand& m) {
-  const bool wide = m.address_bytes == 8;
+/// `to` = the offset in the segment, as wide as asked. Uses T0 and T1.
+void Translator::offset_address(const MemoryOperand& m, Host to, bool wide) {
   std::int64_t disp = m.displacement;
   Host base = T0;
   const bool has_base = m.base != MemoryOperand::none;
@@ -43,7 +43,7 @@ void Translator::offset_address(const MemoryOperand& m) {
     base = use(m.base, T0);
   }
   if (!fits32(disp)) {  // absolute 32-bit addresses of 32-bit code, moffs
-    if (!wide) {
+    if (m.address_bytes != 8) {
       disp = static_cast<std::int32_t>(disp);
     } else {
       VENEER_ASSERT(!has_base && m.index == MemoryOperand::none);
@@ -53,24 +53,23 @@ void Translator::offset_address(const MemoryOperand& m) {
   if (m.index != MemoryOperand::none) {
     const Host index = use(m.index, T1);
     if (has_base)
-      a_.lea(T0, base, index, m.scale_log2, d, wide);
+      a_.lea(to, base, index, m.scale_log2, d, wide);
     else
-      a_.lea_index(T0, index, m.scale_log2, d, wide);
+      a_.lea_index(to, index, m.scale_log2, d, wide);
   } else if (has_base) {
-    if (wide && d == 0)
-      (base == T0 ? void() : a_.mov(T0, base));
-    else
-      a_.lea(T0, base, d, wide);
+    if (!wide || d != 0)
+      a_.lea(to, base, d, wide);
+    else if (base != to)
+      a_.mov(to, base);
   } else {
-    a_.mov_imm(T0,
-               wide ? static_cast<std::uint64_t>(disp) : static_cast<std::uint64_t>(static_cast<std::uint32_t>(disp)));
+    a_.mov_imm(to, wide ? static_cast<std::uint64_t>(disp) : static_cast<std::uint32_t>(disp));
   }
-  if (m.address_bytes == 2) a_.movzx16(T0, T0);
+  if (m.address_bytes == 2) a_.movzx16(to, to);
 }
 
 /// T0 = the linear address. Uses T1.
 void Translator::effective_address(const MemoryOperand& m) {
-  offset_address(m);
+  offset_address(m, T0, m.address_bytes == 8);
   bool segment_base = m.segment == FS || m.segment == GS;
   if (!mode_.has(Mode::CODE64)) {
     segment_base |= (m.segment == DS && mode_.has(Mode::DS_BASE)) || (m.segment == ES && mode_.has(Mode::ES_BASE)) ||
@@ -100,6 +99,7 @@ Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Bo
   if (spec.stay) bits |= AccessDescriptor::STAY;
   if (spec.locked) bits |= AccessDescriptor::LOCKED;
   if (masked_operand(insn)) bits |= AccessDescriptor::MASKED;
+  if (demands_alignment(insn)) bits |= AccessDescriptor::ALIGNED;
   cold.descriptor = AccessDescriptor{insn.offset, insn.next_offset(), static_cast<std::uint8_t>(spec.size), bits, 0};
   const auto size = static_cast<std::int32_t>(spec.size);
 

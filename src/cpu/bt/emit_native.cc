@@ -282,18 +282,16 @@ void Translator::emit_lea(const Insn& insn) {
   const auto guest = static_cast<unsigned>(gpr_number(insn.op[0].reg.value, high));
   if (flags_need_hardware(insn)) materialise(&insn);  // the target may be an operand of the recipe
   const unsigned width = insn.z.operand_width;
-  offset_address(m);
+  const bool direct = width != 16 && resident(guest);
+  const bool wide = width == 64 && m.address_bytes == 8;
+  offset_address(m, direct ? host_of(guest) : T0, wide);
   if (width == 16) {
     const Host target = use(guest, T1);
     a_.mov16(target, T0);
     if (!resident(guest)) a_.store_gs(block_offset_gpr(guest), T1);
-    return;
-  }
-  if (width == 32) a_.mov32(T0, T0);
-  if (resident(guest))
-    a_.mov(host_of(guest), T0);
-  else
+  } else if (!direct) {
     a_.store_gs(block_offset_gpr(guest), T0);
+  }
 }
 
 }  // namespace veneer::cpu::bt

@@ -34,6 +34,14 @@ void copy(void* to, const void* from, unsigned size) {
   }
 }
 
+/// AMD's misaligned SSE mode, MXCSR.MM (APM 1 4.3.2).
+bool misalignment_allowed() {
+  constexpr std::uint32_t MXCSR_MM = 1u << 17;
+  std::uint32_t mxcsr;
+  asm volatile("stmxcsr %0" : "=m"(mxcsr));
+  return mxcsr & MXCSR_MM;
+}
+
 }  // namespace
 
 bool BtVcpu::walk(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out) {
@@ -302,7 +310,8 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     native_vector_ = -1;
     return fail();
   }
-  if (force_gp_ && reachable) {  // misaligned
+  const bool misaligned = (d.flags & AccessDescriptor::ALIGNED) && (address & (d.size - 1u)) && !misalignment_allowed();
+  if ((force_gp_ || misaligned) && reachable) {
     force_gp_ = false;
     raise(VECTOR_GP, 0);
     return fail();

@@ -102,7 +102,7 @@ class Translator {
   unsigned accesses_until_flags_change(const Insn& insn, bool& ends_in_writer) const;
 
   // emit_memory.cc
-  void offset_address(const MemoryOperand& m);
+  void offset_address(const MemoryOperand& m, Host to, bool wide);
   void effective_address(const MemoryOperand& m);
   Cold& check(const Insn& insn, const AccessSpec& spec, Body body);
   void finish_access(Cold& cold) { cold.done = a_.here(); }
