@@ -74,7 +74,7 @@ std::uint64_t active_bytes(const VectorOperands& o, std::uint64_t mask) {
   return bytes;
 }
 
-std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d) {
+std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) {
   const CalloutRecord& r = record_of(d);
   const std::uint64_t address = b->t0;
   const bool stack = d.flags & AccessDescriptor::STACK;
@@ -91,6 +91,10 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d) {
   }
   masked_.bytes = active_bytes(r.vector, mask_value(r.vector));
   masked_.address = address;
+  if (misaligned && masked_.bytes) {
+    raise(VECTOR_GP, 0);
+    return fail();
+  }
   const std::uint64_t checked = r.vector.faults_whole ? low_bits(d.size) : masked_.bytes;
   const auto first = static_cast<unsigned>(std::min<std::uint64_t>(d.size, page_size - (address & page_offset_mask)));
   const std::uint64_t parts[2] = {checked & low_bits(first), first < d.size ? checked >> first : 0};

@@ -311,7 +311,8 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     return fail();
   }
   const bool misaligned = (d.flags & AccessDescriptor::ALIGNED) && (address & (d.size - 1u)) && !misalignment_allowed();
-  if ((force_gp_ || misaligned) && reachable) {
+  const bool masked = d.flags & AccessDescriptor::MASKED;
+  if ((force_gp_ && reachable) || (misaligned && !masked)) {
     force_gp_ = false;
     raise(VECTOR_GP, 0);
     return fail();
@@ -324,7 +325,7 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     b->exit_kind = static_cast<std::uint64_t>(ExitKind::Poll);
     return 1;
   }
-  if (d.flags & AccessDescriptor::MASKED) return masked_access(d);
+  if (masked) return masked_access(d, misaligned);
   if (!reachable && (d.flags & AccessDescriptor::GROUP)) return 5;
   if (!reachable) {
     raise(stack ? VECTOR_SS : VECTOR_GP, 0);

@@ -128,7 +128,7 @@ class BtVcpu final : public Vcpu {
   std::uint64_t slow_access(const AccessDescriptor& d);
   std::uint64_t write_back(const AccessDescriptor& d);
   /// The same two for operands of which a mask leaves only some elements active (masked_access.cc).
-  std::uint64_t masked_access(const AccessDescriptor& d);
+  std::uint64_t masked_access(const AccessDescriptor& d, bool misaligned);
   void masked_write_back();
   /// Raw physical write that respects code pages and MMIO; no faults.
   void physical_write(GuestPhys address, const void* data, unsigned size);
