@@ -102,7 +102,8 @@ class Vcpu {
 /// Settings that do not change guest-visible behaviour.
 struct EngineOptions {
   unsigned max_block_instructions = 64;  ///< 1 gives single-instruction blocks
-  std::uint64_t code_cache_bytes = 64 * MiB;
+  /// Room for translated code, half as much again goes to tables; 0 chooses by the size of guest RAM.
+  std::uint64_t code_cache_bytes = 0;
 };
 
 class Engine {

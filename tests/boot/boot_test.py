@@ -52,10 +52,10 @@ class Console(unittest.TestCase):
             self.assertGreater(int(output), 230 * 1024)
             self.assertLess(int(output), 300 * 1024)
 
-    def test_processors(self):
-        with Guest("--cpus", "2") as guest:
+    def test_processor(self):
+        with Guest() as guest:
             guest.boot()
-            self.assertEqual(guest.run("nproc"), (0, "2"))
+            self.assertEqual(guest.run("nproc"), (0, "1"))
 
     def test_random_device(self):
         with Guest() as guest:
@@ -321,6 +321,9 @@ class Refusals(unittest.TestCase):
 
     def test_no_processors(self):
         self.refused(2, "--cpus", flags=["--cpus", "0"])
+
+    def test_more_processors_than_the_engine_runs(self):
+        self.refused(1, "one virtual CPU", flags=["--cpus", "2"])
 
     def test_too_many_processors(self):
         self.refused(2, "--cpus", flags=["--cpus", "100000"])

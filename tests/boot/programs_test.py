@@ -32,9 +32,6 @@ class Programs(unittest.TestCase):
     def test_python_suite(self):
         self.group("python-suite", 1500)
 
-    def test_python_on_two_processors(self):
-        self.group("python", 300, "--cpus", "2")
-
 
 if __name__ == "__main__":
     unittest.main()

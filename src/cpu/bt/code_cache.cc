@@ -60,7 +60,7 @@ void CodePage::cover(std::uint64_t offset, std::uint64_t size) {
 Result<void> CodeCache::create(machine::GuestMemory& memory, std::uint64_t bytes) {
   memory_ = &memory;
   capacity_ = align_up(bytes, page_size);
-  hot_capacity_ = align_up(capacity_ / 2, page_size);
+  hot_capacity_ = align_up(capacity_ / 20 * 11, page_size);
   memfd_ = Fd(::memfd_create("veneer-code", MFD_CLOEXEC));
   if (!memfd_.valid() || ::ftruncate(memfd_.get(), static_cast<off_t>(capacity_)) != 0)
     return Error::from_errno("making the code cache (memfd)", errno);
@@ -72,7 +72,7 @@ Result<void> CodeCache::create(machine::GuestMemory& memory, std::uint64_t bytes
     return Error::from_errno(
         "mapping the code cache for execution (a security policy may forbid executable shared memory)", errno);
   exec_base_ = static_cast<std::uint8_t*>(x);
-  arena_capacity_ = capacity_;
+  arena_capacity_ = align_up(capacity_ / 2, page_size);
   ordered_capacity_ = capacity_ / 64;
   arena_base_ = static_cast<std::uint8_t*>(reserve(arena_capacity_));
   buckets_ = static_cast<Block**>(reserve(bucket_count * sizeof(Block*)));

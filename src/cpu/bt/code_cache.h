@@ -78,6 +78,8 @@ class CodeCache {
   const Counters& counters() const { return counters_; }
   std::uint64_t used_bytes() const { return hot_used_ + cold_used_; }
   std::uint64_t capacity_bytes() const { return capacity_; }
+  std::uint64_t arena_used_bytes() const { return arena_used_; }
+  std::uint64_t arena_capacity_bytes() const { return arena_capacity_; }
 
  private:
   CodePage*& page_slot(CodePageId page) const;

@@ -24,6 +24,8 @@ Result<void> BtEngine::create() {
     return Error(
         "this host does not let programs set GS base (FSGSBASE): the translator needs a CPU with x86-64-v3 "
         "and Linux 5.9 or later");
+  // With its tables the cache stays within 10% of guest RAM and 64 MiB; what is not used is not populated.
+  if (!options_.code_cache_bytes) options_.code_cache_bytes = 38 * MiB + memory_.ram_bytes() / 18;
   TRY_VOID(cache_.create(memory_, options_.code_cache_bytes));
   install_signal_handlers();
   using R = CpuidPolicy::Register;
@@ -54,6 +56,7 @@ Result<void> BtEngine::create() {
 }
 
 Result<std::unique_ptr<Vcpu>> BtEngine::make_vcpu(unsigned index) {
+  if (index > 0) return Error("the translator runs one virtual CPU in this version: start the machine with --cpus 1");
   auto vcpu = std::make_unique<BtVcpu>(*this, index);
   TRY_VOID(vcpu->create());
   return std::unique_ptr<Vcpu>(std::move(vcpu));
@@ -196,7 +199,7 @@ std::string BtVcpu::info_jit() const {
   const CodeCache& cache = const_cast<BtEngine&>(engine_).cache();
   const auto& c = cache.counters();
   return fmt::format(
-      "code cache      {} of {} KiB\n"
+      "code cache      {} of {} KiB, tables {} of {} KiB\n"
       "blocks          {} translated, {} invalidated, {} instructions, {} flushes\n"
       "links           {}\n"
       "look-ups        {}\n"
@@ -207,7 +210,8 @@ std::string BtVcpu::info_jit() const {
       "code writes     {}\n"
       "context loads   {}\n"
       "native faults   {}\n",
-      cache.used_bytes() / 1024, cache.capacity_bytes() / 1024, c.blocks, c.invalidated, c.instructions, c.flushes,
+      cache.used_bytes() / 1024, cache.capacity_bytes() / 1024, cache.arena_used_bytes() / 1024,
+      cache.arena_capacity_bytes() / 1024, c.blocks, c.invalidated, c.instructions, c.flushes,
       c.links, count.lookups, count.slow_accesses, count.tlb_fills, count.bounces, count.callouts, count.events,
       count.polls, count.code_writes, count.context_switches, count.native_faults);
 }
