@@ -51,7 +51,7 @@ TRAPS(Int3, "nop\nint3", VECTOR_BP, 2)
 TRAPS(IntN, "int 0x77", 0x77, 2)
 TRAPS(Icebp, ".byte 0xf1", VECTOR_DB, 1)
 
-GUEST_CODE(push_high, 64, "mov rsp, 0x800000000000\npush rax\nhlt");
+GUEST_CODE(push_high, 64, "mov rsp, 0x800000000008\npush rax\nhlt");
 
 TEST_P(Exceptions, NonCanonicalStack) {
   program(push_high);
@@ -61,7 +61,7 @@ TEST_P(Exceptions, NonCanonicalStack) {
   EXPECT_EQ(taken->vector, VECTOR_SS);
   EXPECT_EQ(taken->error, 0u);
   EXPECT_EQ(taken->rip, code_at + 10);
-  EXPECT_EQ(taken->rsp, 0x800000000000u);
+  EXPECT_EQ(taken->rsp, 0x800000000008u);
 }
 
 GUEST_CODE(vector_move, 64, "movaps xmm0, xmm1\nhlt");

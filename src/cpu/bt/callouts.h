@@ -11,6 +11,7 @@ namespace veneer::cpu::bt {
 
 // callouts_flow.cc
 VENEER_CALLOUT(undefined);
+VENEER_CALLOUT(too_long);
 VENEER_CALLOUT(not_available);
 VENEER_CALLOUT(hlt);
 VENEER_CALLOUT(syscall);

@@ -23,6 +23,7 @@ constexpr std::uint16_t USER = 3 << 5;
 }  // namespace
 
 Outcome callout_undefined(BtVcpu& v, const CalloutRecord&) { return v.fault(VECTOR_UD); }
+Outcome callout_too_long(BtVcpu& v, const CalloutRecord&) { return v.fault(VECTOR_GP, 0); }
 Outcome callout_not_available(BtVcpu& v, const CalloutRecord&) { return v.fault(VECTOR_NM); }
 
 Outcome callout_hlt(BtVcpu& v, const CalloutRecord&) {

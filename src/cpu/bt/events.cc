@@ -25,6 +25,8 @@ void BtVcpu::deliver(Fault what, EventKind kind, std::uint64_t return_rip) {
   s.halted = false;
   bool is_exception = kind == EventKind::Exception;
   const Fault first = what;
+  // INT n that cannot be delivered faults as an instruction: RIP is its own.
+  const std::uint64_t fault_rip = is_exception ? return_rip : b->rip;
   for (;;) {
     if (is_exception) {
       what.has_error = pushes_error(what.vector);
@@ -50,6 +52,7 @@ void BtVcpu::deliver(Fault what, EventKind kind, std::uint64_t return_rip) {
         is_exception && ((contributory(what.vector) && contributory(second.vector)) ||
                          (what.vector == VECTOR_PF && (contributory(second.vector) || second.vector == VECTOR_PF)));
     what = doubled ? Fault{VECTOR_DF, true, 0, 0} : second;
+    return_rip = fault_rip;
     kind = EventKind::Exception;
     is_exception = true;
   }

@@ -18,6 +18,7 @@ struct Insn {
   std::uint8_t raw[16] = {};
   std::int8_t memory_op = -1;  ///< index of the memory operand
   bool undefined = false;      ///< gives #UD
+  bool too_long = false;       ///< gives #GP(0): more than 15 bytes (SDM 2A 2.3.11)
 
   // Arithmetic flags (CF PF AF ZF SF OF) as one unit.
   bool reads_flags = false;
@@ -38,7 +39,7 @@ struct Insn {
   void reset(std::uint16_t at) {
     offset = at;
     memory_op = -1;
-    undefined = reads_flags = writes_all_flags = writes_some_flags = native_fault = flags_needed = false;
+    undefined = too_long = reads_flags = writes_all_flags = writes_some_flags = native_fault = flags_needed = false;
     accesses = 0;
     group = -1;
     group_leader = false;

@@ -91,7 +91,7 @@ bool BtVcpu::take_events() {
     with_vectors_saved([&] {
       if (auto v = port.acknowledge()) vector = *v;
     });
-    b->irq_pending = 0;
+    b->irq_pending = port.interrupt_pending();  // another one may wait for IF to come back
     if (vector >= 0) {
       note(flight::Event::Interrupt, 0, static_cast<std::uint32_t>(vector));
       s.halted = false;
