@@ -143,6 +143,11 @@ bool BtVcpu::native_fault(const NativeFault& what, std::uint64_t& pc, std::uint6
       return true;
     }
   }
+  // SDM 3A 6.15, interrupt 19: without CR4.OSXMMEXCPT a SIMD exception is #UD.
+  const bool no_xm = what.trap == VECTOR_XM && !(s.cr4 & CR4_OSXMMEXCPT);
+  const auto vector = static_cast<std::uint8_t>(what.signal == SIGSEGV            ? unsigned{VECTOR_GP}
+                                                : what.signal == SIGFPE && !no_xm ? what.trap
+                                                                                  : unsigned{VECTOR_UD});
   if (entry->flags == FlagsAt::Image) {
     const std::uint64_t image = b->flags_image;
     flags = (flags & ~RFLAGS_ARITH) | ((image >> 8) & RFLAGS_ARITH & 0xff) | ((image & 1) << 11);
@@ -150,19 +155,14 @@ bool BtVcpu::native_fault(const NativeFault& what, std::uint64_t& pc, std::uint6
   if (entry->flags == FlagsAt::Recipe) {
     // A slow path makes the flags again, then leaves: that of the access, or one of its own.
     if (entry->cold_offset == SideEntry::no_cold) return false;
-    native_vector_ = what.signal == SIGFPE    ? static_cast<int>(what.trap)
-                     : what.signal == SIGSEGV ? int{VECTOR_GP}
-                                              : int{VECTOR_UD};
+    native_vector_ = vector;
     b->rip = rip_of(entry->guest_offset);
     b->exit_kind = static_cast<std::uint64_t>(ExitKind::Fault);
     b->exit_arg = static_cast<std::uint64_t>(native_vector_);
     pc = reinterpret_cast<std::uint64_t>(block->cold) + entry->cold_offset;
     return true;
   }
-  if (what.signal == SIGSEGV) return leave(ExitKind::Fault, VECTOR_GP, entry->guest_offset);
-  if (what.signal == SIGFPE) return leave(ExitKind::Fault, what.trap, entry->guest_offset);
-  if (what.signal == SIGILL) return leave(ExitKind::Fault, VECTOR_UD, entry->guest_offset);
-  return false;
+  return leave(ExitKind::Fault, vector, entry->guest_offset);
 }
 
 }  // namespace veneer::cpu::bt

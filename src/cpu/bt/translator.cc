@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "cpu/bt/callouts.h"
 #include "cpu/x86/decode_corrections.h"
 
 namespace veneer::cpu::bt {
@@ -15,6 +16,15 @@ Block* translate(BtEngine& engine, const TranslateRequest& request) {
 }
 
 bool Translator::gate(Insn& insn) const { return engine_.gate().offered(insn.z); }
+
+/// Opcode 82 is 80 again, outside 64-bit mode only: the host knows but 80.
+static void use_opcode_80(Insn& insn) {
+  if (insn.row.treatment != x86::Treatment::Emit || insn.z.opcode != 0x82 ||
+      insn.z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+    return;
+  insn.z.opcode = 0x80;
+  insn.row.treatment = x86::Treatment::Native;
+}
 
 bool Translator::decode_one(Insn& insn, unsigned offset) {
   std::uint8_t bytes[16] = {};
@@ -33,6 +43,7 @@ bool Translator::decode_one(Insn& insn, unsigned offset) {
     status = ZydisDecoderDecodeOperands(&decoder_, &context, &insn.z, insn.op, insn.z.operand_count);
   if (!ZYAN_SUCCESS(status)) {
     insn.undefined = true;
+    insn.too_long = status == ZYDIS_STATUS_NO_MORE_DATA || status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG;
     insn.z.length = 1;
     insn.raw[0] = bytes[0];
     return true;
@@ -40,6 +51,7 @@ bool Translator::decode_one(Insn& insn, unsigned offset) {
   std::memcpy(insn.raw, bytes, insn.z.length);
   x86::correct_decoding(decoder_, insn.raw, insn.z, insn.op);
   insn.row = x86::classify(insn.z, insn.op);
+  use_opcode_80(insn);
   if (insn.row.treatment == x86::Treatment::Undefined || !gate(insn)) insn.undefined = true;
   if (!insn.undefined) analyse(insn);
   return true;
@@ -167,11 +179,15 @@ Block* Translator::translate() {
 }
 
 void Translator::emit(const Insn& insn) {
+  if (insn.too_long) return emit_callout(insn, callout_too_long);
   if (insn.undefined) return emit_undefined(insn);
   using x86::FpClass;
   // Instructions that the control registers switch off (SDM 3A table 9-3, 2A 2.4).
   switch (insn.row.fp) {
     case FpClass::None:
+      // BMI and the like (SDM 2A 2.4.13, exception type 13).
+      if (insn.z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && mode_.has(Mode::REAL | Mode::VM86))
+        return emit_raise(insn, VECTOR_UD);
       break;
     case FpClass::Wait:
       if (mode_.has(Mode::WAIT_NM)) return emit_raise(insn, VECTOR_NM);
