@@ -198,7 +198,8 @@ Exit BtVcpu::run_loop(bool single) {
       return finish(ExitReason::Interrupted);
     }
     // Events only when there is a reason to look: a kick, or an interrupt that waited for IF.
-    if (look_.load(std::memory_order_relaxed) || (b->irq_pending && b->interrupt_flag && !s.interrupt_shadow)) {
+    if (look_.load(std::memory_order_relaxed) || s.halted ||
+        (b->irq_pending && b->interrupt_flag && !s.interrupt_shadow)) {
       if (take_events()) link_site = nullptr;
       if (shutdown_) continue;
     }
