@@ -52,7 +52,7 @@ struct AccessDescriptor {
   static constexpr std::uint8_t READ = 2;   ///< reads the operand before writing
   static constexpr std::uint8_t STACK = 4;  ///< a non-canonical address is #SS, not #GP
   static constexpr std::uint8_t STAY = 8;   ///< never leave after the write-back (CALL: rip is not next)
-  static constexpr std::uint8_t LOCKED = 16;
+  static constexpr std::uint8_t WAITS = 16;  ///< pending x87 exceptions (#MF) come before the operand's faults
   static constexpr std::uint8_t GROUP =
       128;  ///< a group's whole range: all of it in one plain page; jump_bytes is the leader's own place in it
   static constexpr std::uint8_t ALIGNED = 64;  ///< #GP unless aligned to its size

@@ -101,6 +101,7 @@ Outcome callout_gather(BtVcpu& v, const CalloutRecord& r) {
              .data = {},
              .index = {},
              .mask = {}};
+  const BtVcpu::AlignmentUnchecked as_processors_do(v);
   const bool scatter = scatters(r);
   const unsigned bytes = e.operands.element_bytes;
   vector_registers::store(e.operands.reg, e.wide, e.data);

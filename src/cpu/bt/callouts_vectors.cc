@@ -46,8 +46,16 @@ bool xsave_enabled(BtVcpu& v) {
 
 bool area(BtVcpu& v, const CalloutRecord& r, unsigned alignment, std::uint64_t& address) {
   if (!v.linear_address(r.memory, address)) return false;
+  // FXSAVE and FXRSTOR prefer #AC, for addresses that are not even a multiple of 4 (Zen 4).
+  if (alignment == 16 && v.must_be_aligned() && (address & 3)) return v.raise(VECTOR_AC, 0);
   if (address & (alignment - 1)) return v.raise(VECTOR_GP, 0);
   return true;
+}
+
+/// Both ends of an area that is to be written, first the one that processors look at first (Zen 4). Areas are smaller
+/// than a page, so nothing is between.
+bool writable(BtVcpu& v, std::uint64_t first, std::uint64_t then) {
+  return v.probe(first, Access::Write) && v.probe(then, Access::Write);
 }
 
 bool wide(const CalloutRecord& r) {
@@ -70,6 +78,7 @@ Outcome callout_fxsave(BtVcpu& v, const CalloutRecord& r) {
   std::uint64_t address;
   if (!area(v, r, 16, address)) return Outcome::Fault;
   std::uint8_t* buffer = v.vector_buffer();
+  if (!writable(v, address + legacy_bytes - 1, address)) return Outcome::Fault;
   // Bytes 464-511 are the program's own.
   if (!v.read_memory(address, buffer, legacy_bytes)) return Outcome::Fault;
   v.load_vectors();
@@ -85,6 +94,7 @@ Outcome callout_fxrstor(BtVcpu& v, const CalloutRecord& r) {
   std::uint64_t address;
   if (!area(v, r, 16, address)) return Outcome::Fault;
   std::uint8_t* buffer = v.vector_buffer();
+  if (!v.probe(address + legacy_bytes - 1, Access::Read)) return Outcome::Fault;
   if (!v.read_memory(address, buffer, legacy_bytes)) return Outcome::Fault;
   if (!mxcsr_valid(v, buffer)) return v.fault(VECTOR_GP, 0);
   v.load_vectors();
@@ -103,6 +113,7 @@ Outcome callout_xsave(BtVcpu& v, const CalloutRecord& r) {
   const bool compact = r.mnemonic == ZYDIS_MNEMONIC_XSAVEC || r.mnemonic == ZYDIS_MNEMONIC_XSAVEC64;
   const unsigned size = v.engine().xsave_bytes(mask, compact);
   std::uint8_t* buffer = v.vector_buffer();
+  if (!writable(v, address, address + size - 1)) return Outcome::Fault;
   if (!v.read_memory(address, buffer, size)) return Outcome::Fault;
   v.load_vectors();
   const auto low = static_cast<std::uint32_t>(mask), high = static_cast<std::uint32_t>(mask >> 32);
@@ -123,6 +134,7 @@ Outcome callout_xrstor(BtVcpu& v, const CalloutRecord& r) {
   if (!area(v, r, 64, address)) return Outcome::Fault;
   const std::uint64_t mask = ((v.reg(RAX) & 0xffffffffu) | (v.reg(RDX) << 32)) & v.s.xcr0;
   std::uint8_t* buffer = v.vector_buffer();
+  if (!v.probe(address, Access::Read) || !v.probe(address + header_offset, Access::Read)) return Outcome::Fault;
   if (!v.read_memory(address, buffer, header_end)) return Outcome::Fault;
   const std::uint64_t in_use = load64(buffer + header_offset), layout = load64(buffer + header_offset + 8);
   const bool compact = layout & compacted_bit;

@@ -97,12 +97,20 @@ Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Bo
   const bool through_ss = insn.memory_op >= 0 && insn.op[insn.memory_op].mem.segment == ZYDIS_REGISTER_SS;
   if (spec.stack || through_ss) bits |= AccessDescriptor::STACK;
   if (spec.stay) bits |= AccessDescriptor::STAY;
-  if (spec.locked) bits |= AccessDescriptor::LOCKED;
+  if (!spec.stack && waits_for_x87(insn)) bits |= AccessDescriptor::WAITS;
   if (masked_operand(insn)) bits |= AccessDescriptor::MASKED;
   if (demands_alignment(insn)) bits |= AccessDescriptor::ALIGNED;
   cold.descriptor = AccessDescriptor{insn.offset, insn.next_offset(), static_cast<std::uint8_t>(spec.size), bits, 0};
   const auto size = static_cast<std::int32_t>(spec.size);
 
+  if (mode_.has(Mode::ALIGN_CHECK)) {
+    // A rare mode: the slow path looks at every address.
+    if (cold.preserved) a_.store_gs(VENEER_BLOCK_OFFSET(rcx_save), rcx);
+    cold.from = a_.jmp();
+    cold.resume = a_.here();
+    side_[&insn - insns_].flags = flags_.at;
+    return cold;
+  }
   a_.rorx(T1, T0, page_shift);
   a_.movzx16(T1, T1);
   if (!cold.preserved) {

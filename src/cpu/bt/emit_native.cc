@@ -209,7 +209,6 @@ void Translator::emit_native(const Insn& insn) {
   if (spec.size == 0) return emit_undefined(insn);
   spec.write = insn.row.access == x86::MemAccess::Write || insn.row.access == x86::MemAccess::ReadWrite;
   spec.read = insn.row.access != x86::MemAccess::Write || x86::suppresses_faults(insn.z, insn.row);
-  spec.locked = (insn.z.attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0;
   Cold& cold = check(insn, spec, &Translator::native_body);
   native_body(insn, false);
   finish_access(cold);

@@ -119,6 +119,12 @@ void analyse(Insn& insn) {
                       insn.row.fp == x86::FpClass::Mmx || raises_simd_exceptions(z.meta.exception_class);
 }
 
+bool waits_for_x87(const Insn& insn) {
+  if (insn.row.fp == x86::FpClass::Mmx) return true;
+  return insn.row.fp == x86::FpClass::X87 && insn.mnemonic() != ZYDIS_MNEMONIC_FNSTCW &&
+         insn.mnemonic() != ZYDIS_MNEMONIC_FNSTSW;
+}
+
 MemoryOperand memory_operand(const Insn& insn) {
   MemoryOperand m;
   const auto& mem = insn.op[insn.memory_op].mem;

@@ -56,6 +56,9 @@ int gpr_number(ZydisRegister reg, bool& high);
 /// Fills the analysis fields of a decoded instruction.
 void analyse(Insn& insn);
 
+/// Pending x87 exceptions come before the memory operand's faults (SDM 1 8.7.3, 3A 12.5).
+bool waits_for_x87(const Insn& insn);
+
 /// The instruction's memory operand in engine terms. RIP-relative displacements count from the page's start.
 MemoryOperand memory_operand(const Insn& insn);
 

@@ -99,6 +99,9 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
   const auto first = static_cast<unsigned>(std::min<std::uint64_t>(d.size, page_size - (address & page_offset_mask)));
   const std::uint64_t parts[2] = {checked & low_bits(first), first < d.size ? checked >> first : 0};
   const unsigned starts[2] = {0, first};
+  // #AC is about elements here, and VMASKMOV has none (Zen 4).
+  if (masked_.bytes && r.vector.kind != MaskKind::SignBits && !check_alignment(address, r.vector.element_bytes))
+    return fail();
   HostPtr host[2] = {};
   for (unsigned i = 0; i < 2; i++) {
     if (!parts[i]) continue;

@@ -42,6 +42,37 @@ bool misalignment_allowed() {
   return mxcsr & MXCSR_MM;
 }
 
+bool x87_exception_pending() {
+  constexpr std::uint16_t FSW_ES = 1u << 7;
+  std::uint16_t status;
+  asm volatile("fnstsw %0" : "=a"(status));
+  return status & FSW_ES;
+}
+
+/// What #AC wants of an operand of this many bytes (SDM 3A table 6-7; vectors: 16, as processors do).
+unsigned natural_alignment(unsigned size) {
+  switch (size) {
+    case 10:  // m80
+      return 8;
+    case 14:  // the 16-bit FPU environment and state
+    case 94:
+      return 2;
+    case 28:
+    case 108:
+      return 4;
+    case 2:
+    case 4:
+    case 8:
+      return size;
+    case 16:
+    case 32:
+    case 64:
+      return 16;
+    default:
+      return 1;
+  }
+}
+
 }  // namespace
 
 bool BtVcpu::walk(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out) {
@@ -227,7 +258,20 @@ void BtVcpu::physical_write(GuestPhys address, const void* data, unsigned size) 
   });
 }
 
+bool BtVcpu::probe(std::uint64_t address, Access access) {
+  GuestPhys physical;
+  bool faulted;
+  page_pointer(address, access, false, physical, faulted);
+  return !faulted;
+}
+
+bool BtVcpu::check_alignment(std::uint64_t address, unsigned size) {
+  if (!must_be_aligned() || !(address & (natural_alignment(size) - 1))) return true;
+  return raise(VECTOR_AC, 0);
+}
+
 bool BtVcpu::read_memory(std::uint64_t address, void* out, unsigned size, bool supervisor) {
+  if (!supervisor && !check_alignment(address, size)) return false;
   if (watch_data_ && !supervisor) note_data_access(address, size, false);
   auto* to = static_cast<std::uint8_t*>(out);
   while (size) {
@@ -246,6 +290,7 @@ bool BtVcpu::read_memory(std::uint64_t address, void* out, unsigned size, bool s
 }
 
 bool BtVcpu::write_memory(std::uint64_t address, const void* data, unsigned size, bool supervisor) {
+  if (!supervisor && !check_alignment(address, size)) return false;
   if (watch_data_ && !supervisor) note_data_access(address, size, true);
   // Both pages must be writable before the first byte changes.
   const auto first = static_cast<unsigned>(std::min<std::uint64_t>(size, page_size - (address & page_offset_mask)));
@@ -310,6 +355,11 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     native_vector_ = -1;
     return fail();
   }
+  if ((d.flags & AccessDescriptor::WAITS) && x87_exception_pending()) {
+    force_gp_ = false;
+    raise(VECTOR_MF);
+    return fail();
+  }
   const bool misaligned = (d.flags & AccessDescriptor::ALIGNED) && (address & (d.size - 1u)) && !misalignment_allowed();
   const bool masked = d.flags & AccessDescriptor::MASKED;
   if ((force_gp_ && reachable) || (misaligned && !masked)) {
@@ -331,6 +381,7 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     raise(stack ? VECTOR_SS : VECTOR_GP, 0);
     return fail();
   }
+  if (!check_alignment(address, d.size)) return fail();
   const bool write = d.flags & AccessDescriptor::WRITE;
   const Access access = write ? Access::Write : Access::Read;
   const auto first = static_cast<unsigned>(std::min<std::uint64_t>(d.size, page_size - (address & page_offset_mask)));

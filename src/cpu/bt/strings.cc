@@ -65,8 +65,11 @@ Outcome again(BtVcpu& v, const CalloutRecord& r) {
   return Outcome::Leave;
 }
 
-/// Leave between rounds: a kick is waiting, or a data breakpoint was met.
-bool interrupted(const BtVcpu& v) { return v.kicked() || v.debug_hit(); }
+/// A single step is one element (SDM 3B 17.3.1.4), and alignment is looked at one by one.
+bool one_by_one(const BtVcpu& v) { return (v.s.rflags & RFLAGS_TF) || v.must_be_aligned(); }
+
+/// Leave between rounds: a kick is waiting, a single step is done, or a data breakpoint was met.
+bool interrupted(const BtVcpu& v) { return v.kicked() || (v.s.rflags & RFLAGS_TF) || v.debug_hit(); }
 
 template <unsigned Size>
 Outcome movs(BtVcpu& v, const CalloutRecord& r) {
@@ -75,6 +78,7 @@ Outcome movs(BtVcpu& v, const CalloutRecord& r) {
     std::uint64_t from, to;
     if (!linear(v, r, RSI, s, from) || !linear(v, r, RDI, s, to)) return Outcome::Fault;
     std::uint64_t n = std::min({s.count, in_page(from, Size, s.backward), in_page(to, Size, s.backward)});
+    if (one_by_one(v)) n = 1;
     GuestPhys physical;
     bool faulted;
     HostPtr source = nullptr, target = nullptr;
@@ -120,6 +124,7 @@ Outcome stos(BtVcpu& v, const CalloutRecord& r) {
     std::uint64_t to;
     if (!linear(v, r, RDI, s, to)) return Outcome::Fault;
     std::uint64_t n = std::min(s.count, in_page(to, Size, s.backward));
+    if (one_by_one(v)) n = 1;
     GuestPhys physical;
     bool faulted;
     HostPtr target = nullptr;

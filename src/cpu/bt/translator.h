@@ -71,7 +71,6 @@ class Translator {
     bool read = true;
     bool stack = false;
     bool stay = false;
-    bool locked = false;
   };
 
   // translator.cc

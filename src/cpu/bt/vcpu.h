@@ -125,6 +125,23 @@ class BtVcpu final : public Vcpu {
   /// One host pointer for an access inside a page, filling the TLB; null for MMIO, ROM writes and code pages
   /// (then *address_out is the physical address) or after a fault (then *faulted).
   HostPtr page_pointer(std::uint64_t address, Access access, bool supervisor, GuestPhys& physical, bool& faulted);
+  /// #AC when alignment is checked and this operand's is wrong.
+  bool check_alignment(std::uint64_t address, unsigned size);
+  bool must_be_aligned() const { return mode.has(Mode::ALIGN_CHECK); }
+  /// While it lives, C++ accesses give no #AC.
+  class AlignmentUnchecked {
+   public:
+    explicit AlignmentUnchecked(BtVcpu& v) : v_(v), before_(v.mode) { v.mode.bits &= ~Mode::ALIGN_CHECK; }
+    ~AlignmentUnchecked() { v_.mode = before_; }
+    AlignmentUnchecked(const AlignmentUnchecked&) = delete;
+    AlignmentUnchecked& operator=(const AlignmentUnchecked&) = delete;
+
+   private:
+    BtVcpu& v_;
+    const Mode before_;
+  };
+  /// #PF when this byte cannot be accessed.
+  bool probe(std::uint64_t address, Access access);
   std::uint64_t slow_access(const AccessDescriptor& d);
   std::uint64_t write_back(const AccessDescriptor& d);
   /// The same two for operands of which a mask leaves only some elements active (masked_access.cc).
