@@ -40,8 +40,8 @@ struct VectorOperands {
   bool faults_whole = false;       ///< inactive elements fault as well, though nothing happens to them
 };
 
-/// The 8 bytes behind a call of stub_memory or stub_writeback.
-struct AccessDescriptor {
+/// The 8 bytes behind a call of stub_memory or stub_writeback; at any address.
+struct [[gnu::packed]] AccessDescriptor {
   std::uint16_t offset;       ///< of the instruction in its page
   std::uint16_t next_offset;  ///< of the one behind it
   std::uint8_t size;          ///< bytes, up to 108

@@ -88,8 +88,11 @@ Result<void> BtVcpu::create() {
       reinterpret_cast<std::uint64_t>(+[](BtVcpu* v, const AccessDescriptor* d) { return v->slow_access(*d); });
   b->fn_writeback =
       reinterpret_cast<std::uint64_t>(+[](BtVcpu* v, const AccessDescriptor* d) { return v->write_back(*d); });
-  b->fn_callout =
-      reinterpret_cast<std::uint64_t>(+[](BtVcpu* v, const CalloutRecord* const* r) { return v->callout(**r); });
+  b->fn_callout = reinterpret_cast<std::uint64_t>(+[](BtVcpu* v, const void* descriptor) {
+    const CalloutRecord* record;
+    __builtin_memcpy(&record, descriptor, sizeof record);
+    return v->callout(*record);
+  });
   ArchState power_up;
   reset_state(power_up);
   set_state(power_up);
