@@ -11,6 +11,10 @@ void BtVcpu::save_vectors() {
                : "+m"(*s.xsave.data())
                : "a"(static_cast<std::uint32_t>(mask)), "d"(mask >> 32)
                : "memory");
+  // Native instruction and data pointers are addresses of ours: neither snapshots nor guests see them (docs/QUIRKS.md).
+  constexpr unsigned opcode = 6, instruction_pointer = 8, data_pointer = 16;
+  s.xsave[opcode] = s.xsave[opcode + 1] = 0;
+  __builtin_memset(s.xsave.data() + instruction_pointer, 0, data_pointer + 8 - instruction_pointer);
   // What C++ expects (SysV ABI 3.2.1): all exceptions masked, empty x87 stack.
   const std::uint32_t mxcsr = 0x1f80;
   asm volatile("fninit; ldmxcsr %0; vzeroupper" : : "m"(mxcsr) : "memory");
