@@ -78,7 +78,7 @@ class Assembler {
   void jmp_gs_index8(Host index, std::int32_t disp) {
     byte(0x65);
     if (index >= 8) byte(0x42);
-    byte(0xff), byte(0x24), byte(0xc5 | ((index & 7) << 3)), imm32(disp);
+    byte(0xff), byte(0x24), byte(0xc5 | ((index & 7u) << 3)), imm32(disp);
   }
 
   /// lea to, [base + disp]; 32-bit form truncates.

@@ -100,7 +100,7 @@ void Translator::emit_recipe(const Insn& insn) {
       return;
     }
     default:
-      VENEER_ASSERT(!"no recipe");
+      VENEER_ASSERT(false && "no recipe");
   }
 }
 
