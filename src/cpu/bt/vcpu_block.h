@@ -1,4 +1,4 @@
-// The vCPU block: what translated code reaches through gs, and the tables behind it (docs/engine-contexts.md).
+// The vCPU block: what translated code reaches through gs, and the tables behind it (docs/engine.md, "Contexts").
 //
 // One memfd page range holds the block; every TLB context maps it in front of its own tables, so that
 // gs:[constant] reaches both, and changing the context is one WRGSBASE.
