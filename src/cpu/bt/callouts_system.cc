@@ -1,4 +1,5 @@
 // Callouts for control registers, MSRs, CPUID, TLB control, time and ports. Register-only.
+#include "base/flight_recorder.h"
 #include "cpu/bt/callouts.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"
@@ -127,6 +128,7 @@ Outcome callout_wrmsr(BtVcpu& v, const CalloutRecord&) {
   if (!ok) return v.fault(VECTOR_GP, 0);
   v.note(flight::Event::MsrWrite, value, index);
   if (clock) v.update_pvclock(index, value);
+  flight::record(flight::ring(v.index()), flight::Event::MsrWrite, v.b->page_address, value, index);
   if (v.s.efer != old_efer) v.paging_mode_changed();
   v.mode_changed();
   return Outcome::Next;
@@ -216,6 +218,7 @@ static Outcome write_cr4(BtVcpu& v, std::uint64_t value) {
 Outcome callout_mov_to_control(BtVcpu& v, const CalloutRecord& r) {
   if (v.cpl() != 0) return v.fault(VECTOR_GP, 0);
   const std::uint64_t value = v.code64() ? v.reg(r.rm) : v.reg(r.rm) & 0xffffffffu;
+  flight::record(flight::ring(v.index()), flight::Event::Control, v.rip_of(r.offset), value, r.reg);
   switch (r.reg) {
     case 0:
       return write_cr0(v, value);

@@ -2,6 +2,7 @@
 //
 // SDM 3A chapter 4. Permissions, accessed and dirty bits, SMEP, SMAP, WP, NX are all settled here, at fill time.
 #include "base/bits.h"
+#include "base/flight_recorder.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"
 
@@ -219,6 +220,7 @@ HostPtr BtVcpu::page_pointer(std::uint64_t address, Access access, bool supervis
 void BtVcpu::physical_read(GuestPhys address, void* out, unsigned size) {
   if (HostPtr host = engine_.memory().at(address, size)) return copy(out, host, size);
   auto* to = static_cast<std::uint8_t*>(out);
+  flight::record(flight::ring(index_), flight::Event::MmioRead, b->page_address, address.value, size);
   with_vectors_saved([&] {
     // Registers are 1, 2, 4 or 8 bytes wide; wider operands go in pieces as on the bus.
     for (unsigned done = 0; done < size;) {
@@ -244,6 +246,7 @@ void BtVcpu::physical_write(GuestPhys address, const void* data, unsigned size) 
   }
   if (slot) return;  // ROM swallows writes
   auto* from = static_cast<const std::uint8_t*>(data);
+  flight::record(flight::ring(index_), flight::Event::MmioWrite, b->page_address, address.value, size);
   with_vectors_saved([&] {
     for (unsigned done = 0; done < size;) {
       unsigned piece = 8;

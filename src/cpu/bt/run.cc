@@ -1,5 +1,6 @@
 // The run loop: events, look-up of the next block, entering it, and what happens after it came back. Register-only.
 #include "base/bits.h"
+#include "base/flight_recorder.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/signals.h"
 #include "cpu/bt/stack_access.h"
@@ -82,6 +83,7 @@ bool BtVcpu::take_events() {
     note(flight::Event::Nmi);
     s.nmi_blocked = true;
     s.halted = false;
+    flight::record(flight::ring(index_), flight::Event::Nmi, b->rip);
     deliver(Fault{VECTOR_NMI, false, 0, 0}, EventKind::External, b->rip);
     return true;
   }
