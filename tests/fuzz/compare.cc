@@ -125,7 +125,8 @@ std::string describe_ending(const Outcome& outcome) {
   }
   const std::string name =
       outcome.vector < std::size(names) ? names[outcome.vector] : fmt::format("vector {}", outcome.vector);
-  return fmt::format("{}({:#x}) at {:#x}", name, outcome.error, outcome.image.rip);
+  const std::string cr2 = outcome.vector == VECTOR_PF ? fmt::format(" cr2 {:#x}", outcome.cr2) : "";
+  return fmt::format("{}({:#x}) at {:#x}{}", name, outcome.error, outcome.image.rip, cr2);
 }
 
 std::vector<std::string> differences(std::uint64_t components, Outcome& native, Outcome& guest) {

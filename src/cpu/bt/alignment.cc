@@ -17,6 +17,14 @@ bool takes_any_address(ZydisMnemonic mnemonic) {
     case ZYDIS_MNEMONIC_PCMPESTRM:
     case ZYDIS_MNEMONIC_PCMPISTRI:
     case ZYDIS_MNEMONIC_PCMPISTRM:
+    // AMD's processors do not mind here; where others do, the instruction itself finds out.
+    case ZYDIS_MNEMONIC_SHA1MSG1:
+    case ZYDIS_MNEMONIC_SHA1MSG2:
+    case ZYDIS_MNEMONIC_SHA1NEXTE:
+    case ZYDIS_MNEMONIC_SHA1RNDS4:
+    case ZYDIS_MNEMONIC_SHA256MSG1:
+    case ZYDIS_MNEMONIC_SHA256MSG2:
+    case ZYDIS_MNEMONIC_SHA256RNDS2:
       return true;
     default:
       return false;
@@ -40,7 +48,9 @@ bool demands_alignment(const Insn& insn) {
     case ZYDIS_MNEMONIC_VMOVNTPS:
       return true;
     default:
-      return insn.row.fp == x86::FpClass::Sse && insn.z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+      // CVTPD2PI and CVTTPD2PI write an MMX register.
+      return (insn.row.fp == x86::FpClass::Sse || insn.row.fp == x86::FpClass::Mmx) &&
+             insn.z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
              insn.op[insn.memory_op].size == xmm_bits && !takes_any_address(insn.mnemonic());
   }
 }

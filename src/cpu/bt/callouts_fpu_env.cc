@@ -50,8 +50,9 @@ void hide_pointers(Environment& e) {
 
 bool narrow(const CalloutRecord& r) { return r.memory_bytes == narrow_bytes || r.memory_bytes == narrow_bytes + 80; }
 
-/// AMD's processors try an image's first field, then its last byte, before all else, which shows in CR2.
+/// Whether the image can be reached. AMD's processors try its first field, then its last byte, before all else, which shows in CR2.
 bool ends_reachable(BtVcpu& v, const CalloutRecord& r, std::uint64_t address, Access access) {
+  if (!v.check_alignment(address, r.memory_bytes)) return false;
   if (!v.engine().amd()) return true;
   const unsigned field = narrow(r) ? 2 : 4;
   for (const unsigned at : {0u, field - 1, r.memory_bytes - 1u}) {

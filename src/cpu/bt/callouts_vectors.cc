@@ -52,10 +52,18 @@ bool area(BtVcpu& v, const CalloutRecord& r, unsigned alignment, std::uint64_t& 
   return true;
 }
 
+/// #PF when a byte of the area cannot be accessed. The effective address wraps with the address size.
+bool probe(BtVcpu& v, const CalloutRecord& r, unsigned offset, Access access) {
+  MemoryOperand m = r.memory;
+  m.displacement += offset;
+  std::uint64_t address;
+  return v.linear_address(m, address) && v.probe(address, access);
+}
+
 /// Both ends of an area that is to be written, first the one that processors look at first (Zen 4). Areas are smaller
 /// than a page, so nothing is between.
-bool writable(BtVcpu& v, std::uint64_t first, std::uint64_t then) {
-  return v.probe(first, Access::Write) && v.probe(then, Access::Write);
+bool writable(BtVcpu& v, const CalloutRecord& r, unsigned first, unsigned then) {
+  return probe(v, r, first, Access::Write) && probe(v, r, then, Access::Write);
 }
 
 bool wide(const CalloutRecord& r) {
@@ -78,7 +86,7 @@ Outcome callout_fxsave(BtVcpu& v, const CalloutRecord& r) {
   std::uint64_t address;
   if (!area(v, r, 16, address)) return Outcome::Fault;
   std::uint8_t* buffer = v.vector_buffer();
-  if (!writable(v, address + legacy_bytes - 1, address)) return Outcome::Fault;
+  if (!writable(v, r, legacy_bytes - 1, 0)) return Outcome::Fault;
   // Bytes 464-511 are the program's own.
   if (!v.read_memory(address, buffer, legacy_bytes)) return Outcome::Fault;
   v.load_vectors();
@@ -94,7 +102,7 @@ Outcome callout_fxrstor(BtVcpu& v, const CalloutRecord& r) {
   std::uint64_t address;
   if (!area(v, r, 16, address)) return Outcome::Fault;
   std::uint8_t* buffer = v.vector_buffer();
-  if (!v.probe(address + legacy_bytes - 1, Access::Read)) return Outcome::Fault;
+  if (!probe(v, r, legacy_bytes - 1, Access::Read)) return Outcome::Fault;
   if (!v.read_memory(address, buffer, legacy_bytes)) return Outcome::Fault;
   if (!mxcsr_valid(v, buffer)) return v.fault(VECTOR_GP, 0);
   v.load_vectors();
@@ -111,20 +119,26 @@ Outcome callout_xsave(BtVcpu& v, const CalloutRecord& r) {
   if (!area(v, r, 64, address)) return Outcome::Fault;
   const std::uint64_t mask = ((v.reg(RAX) & 0xffffffffu) | (v.reg(RDX) << 32)) & v.s.xcr0;
   const bool compact = r.mnemonic == ZYDIS_MNEMONIC_XSAVEC || r.mnemonic == ZYDIS_MNEMONIC_XSAVEC64;
+  const bool optimised = r.mnemonic == ZYDIS_MNEMONIC_XSAVEOPT || r.mnemonic == ZYDIS_MNEMONIC_XSAVEOPT64;
   const unsigned size = v.engine().xsave_bytes(mask, compact);
-  std::uint8_t* buffer = v.vector_buffer();
-  if (!writable(v, address, address + size - 1)) return Outcome::Fault;
+  // XSAVEOPT remembers where XRSTOR last read from: no area of the guest's is that, so neither may its buffer be.
+  std::uint8_t* buffer = optimised ? v.optimised_buffer() : v.vector_buffer();
+  if (!writable(v, r, 0, size - 1)) return Outcome::Fault;
   if (!v.read_memory(address, buffer, size)) return Outcome::Fault;
   v.load_vectors();
   const auto low = static_cast<std::uint32_t>(mask), high = static_cast<std::uint32_t>(mask >> 32);
-  // XSAVEOPT's memory of earlier areas would be that of our buffer: XSAVE writes what it may write at most.
   if (compact)
     asm volatile("xsavec64 %0" : "+m"(*reinterpret_cast<char(*)[4096]>(buffer)) : "a"(low), "d"(high));
+  else if (optimised && wide(r))
+    asm volatile("xsaveopt64 %0" : "+m"(*reinterpret_cast<char(*)[4096]>(buffer)) : "a"(low), "d"(high));
+  else if (optimised)
+    asm volatile("xsaveopt %0" : "+m"(*reinterpret_cast<char(*)[4096]>(buffer)) : "a"(low), "d"(high));
   else if (wide(r))
     asm volatile("xsave64 %0" : "+m"(*reinterpret_cast<char(*)[4096]>(buffer)) : "a"(low), "d"(high));
   else
     asm volatile("xsave %0" : "+m"(*reinterpret_cast<char(*)[4096]>(buffer)) : "a"(low), "d"(high));
-  if (mask & 1) hide_pointers(buffer);
+  // XSAVEC and XSAVEOPT leave out what is in its initial configuration.
+  if (mask & load64(buffer + header_offset) & 1) hide_pointers(buffer);
   return v.write_memory(address, buffer, size) ? Outcome::Continue : Outcome::Fault;
 }
 
@@ -134,7 +148,7 @@ Outcome callout_xrstor(BtVcpu& v, const CalloutRecord& r) {
   if (!area(v, r, 64, address)) return Outcome::Fault;
   const std::uint64_t mask = ((v.reg(RAX) & 0xffffffffu) | (v.reg(RDX) << 32)) & v.s.xcr0;
   std::uint8_t* buffer = v.vector_buffer();
-  if (!v.probe(address, Access::Read) || !v.probe(address + header_offset, Access::Read)) return Outcome::Fault;
+  if (!probe(v, r, 0, Access::Read) || !probe(v, r, header_offset, Access::Read)) return Outcome::Fault;
   if (!v.read_memory(address, buffer, header_end)) return Outcome::Fault;
   const std::uint64_t in_use = load64(buffer + header_offset), layout = load64(buffer + header_offset + 8);
   const bool compact = layout & compacted_bit;

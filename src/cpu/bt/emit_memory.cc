@@ -97,7 +97,7 @@ Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Bo
   const bool through_ss = insn.memory_op >= 0 && insn.op[insn.memory_op].mem.segment == ZYDIS_REGISTER_SS;
   if (spec.stack || through_ss) bits |= AccessDescriptor::STACK;
   if (spec.stay) bits |= AccessDescriptor::STAY;
-  if (!spec.stack && waits_for_x87(insn)) bits |= AccessDescriptor::WAITS;
+  if (waits_for_x87(insn)) bits |= AccessDescriptor::WAITS;
   if (masked_operand(insn)) bits |= AccessDescriptor::MASKED;
   if (demands_alignment(insn)) bits |= AccessDescriptor::ALIGNED;
   cold.descriptor = AccessDescriptor{insn.offset, insn.next_offset(), static_cast<std::uint8_t>(spec.size), bits, 0};

@@ -3,6 +3,7 @@
 // SDM 3A chapter 6 (6.12 protected mode, 6.14 64-bit mode, 6.15 double fault) and 20.1.4 (real mode).
 #include "base/bits.h"
 #include "cpu/bt/engine_impl.h"
+#include "cpu/bt/stack_access.h"
 #include "cpu/bt/vcpu.h"
 
 namespace veneer::cpu::bt {
@@ -245,15 +246,18 @@ Outcome BtVcpu::interrupt_return(unsigned operand_bytes) {
   const std::uint64_t sp = reg(RSP);
   const std::uint64_t old_flags = rflags();
   std::uint64_t slot[9] = {};
-  auto get = [&](unsigned first, unsigned n) {
-    for (unsigned i = first; i < first + n; i++)
-      if (!read_memory(base + ((sp + i * operand_bytes) & stack_mask), &slot[i], operand_bytes)) return false;
+  auto get = [&](std::initializer_list<unsigned> which) {
+    for (const unsigned i : which) {
+      const std::uint64_t at = base + ((sp + i * operand_bytes) & stack_mask);
+      if (!stack_canonical(*this, at, operand_bytes) || !read_memory(at, &slot[i], operand_bytes)) return false;
+    }
     return true;
   };
   const bool real = !(s.cr0 & CR0_PE);
   if (!real && (old_flags & RFLAGS_NT)) return fault(VECTOR_GP, 0);  // task return: docs/QUIRKS.md
   if (!real && (old_flags & RFLAGS_VM) && iopl() < 3) return fault(VECTOR_GP, 0);
-  if (!get(0, 3)) return Outcome::Fault;
+  // In the order that a Zen 4 has: it shows in CR2. 64-bit code always pops SS:RSP.
+  if (!get({2, 1, 0}) || (from64 && !get({4, 3}))) return Outcome::Fault;
   const std::uint64_t rip = slot[0];
   const auto selector = static_cast<std::uint16_t>(slot[1]);
   const std::uint64_t new_flags = slot[2];
@@ -284,7 +288,7 @@ Outcome BtVcpu::interrupt_return(unsigned operand_bytes) {
   const unsigned rpl = selector & 3u;
   if ((new_flags & RFLAGS_VM) && cpl_ == 0 && !s.long_mode() && operand_bytes == 4) {
     // To virtual-8086 mode.
-    if (!get(3, 6)) return Outcome::Fault;
+    if (!get({3, 4, 5, 6, 7, 8})) return Outcome::Fault;
     auto real_segment = [&](SegReg which, std::uint64_t v) {
       Segment g;
       g.selector = static_cast<std::uint16_t>(v);
@@ -326,8 +330,8 @@ Outcome BtVcpu::interrupt_return(unsigned operand_bytes) {
   if (to64 ? !canonical(rip) : rip > cs.limit) return fault(VECTOR_GP, 0);
 
   const bool outer = rpl > cpl_;
-  if (outer || from64) {  // 64-bit code always pops SS:RSP
-    if (!get(3, 2)) return Outcome::Fault;
+  if (outer || from64) {
+    if (!from64 && !get({4, 3})) return Outcome::Fault;
     const auto ss_selector = static_cast<std::uint16_t>(slot[4]);
     Segment ss;
     ss.selector = ss_selector;

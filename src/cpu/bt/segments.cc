@@ -3,6 +3,7 @@
 // Register-only. SDM 3A chapters 3, 5 and 6; far transfers SDM 2 (JMP, CALL, RET).
 #include "base/bits.h"
 #include "cpu/bt/engine_impl.h"
+#include "cpu/bt/stack_access.h"
 #include "cpu/bt/vcpu.h"
 
 namespace veneer::cpu::bt {
@@ -208,10 +209,12 @@ Outcome BtVcpu::far_return(unsigned operand_bytes, unsigned release_bytes) {
   const std::uint64_t sp = reg(RSP);
   auto slot = [&](unsigned n, std::uint64_t& value) {
     value = 0;
-    return read_memory(base + ((sp + n) & stack_mask), &value, operand_bytes);
+    const std::uint64_t at = base + ((sp + n) & stack_mask);
+    return stack_canonical(*this, at, operand_bytes) && read_memory(at, &value, operand_bytes);
   };
-  std::uint64_t rip = 0, cs = 0;
-  if (!slot(0, rip) || !slot(operand_bytes, cs)) return Outcome::Fault;
+  // The order of these reads, and that SS:rSP are read before any check, is a Zen 4's: it shows in CR2.
+  std::uint64_t rip = 0, cs = 0, new_sp = 0, ss = 0;
+  if (!slot(operand_bytes, cs) || !slot(0, rip)) return Outcome::Fault;
   const auto selector = static_cast<std::uint16_t>(cs);
   if (!(s.cr0 & CR0_PE) || (s.rflags & RFLAGS_VM)) {
     b->gpr[RSP] = (sp & ~stack_mask) | ((sp + 2 * operand_bytes + release_bytes) & stack_mask);
@@ -219,6 +222,9 @@ Outcome BtVcpu::far_return(unsigned operand_bytes, unsigned release_bytes) {
   }
   const unsigned rpl = selector & 3u;
   const std::uint16_t error = selector & 0xfffc;
+  if (rpl != cpl_ &&
+      (!slot(3 * operand_bytes + release_bytes, ss) || !slot(2 * operand_bytes + release_bytes, new_sp)))
+    return Outcome::Fault;
   if (!error) return fault(VECTOR_GP, 0);
   if (rpl < cpl_) return fault(VECTOR_GP, error);
   std::uint64_t d, high;
@@ -242,10 +248,7 @@ Outcome BtVcpu::far_return(unsigned operand_bytes, unsigned release_bytes) {
     mode_changed();
     return Outcome::Leave;
   }
-  // To an outer level: SS:rSP come from the stack too.
-  std::uint64_t new_sp = 0, ss = 0;
-  if (!slot(2 * operand_bytes + release_bytes, new_sp) || !slot(3 * operand_bytes + release_bytes, ss))
-    return Outcome::Fault;
+  // To an outer level: SS:rSP came from the stack too.
   const auto ss_selector = static_cast<std::uint16_t>(ss);
   const unsigned old_cpl = cpl_;
   const Segment old_cs = s.segments[CS], old_ss = s.segments[SS];

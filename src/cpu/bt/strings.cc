@@ -76,7 +76,9 @@ Outcome movs(BtVcpu& v, const CalloutRecord& r) {
   StringState s = start(v, r);
   while (s.count) {
     std::uint64_t from, to;
-    if (!linear(v, r, RSI, s, from) || !linear(v, r, RDI, s, to)) return Outcome::Fault;
+    // The source's faults come first.
+    if (!linear(v, r, RSI, s, from) || !v.probe(from, Access::Read) || !linear(v, r, RDI, s, to))
+      return Outcome::Fault;
     std::uint64_t n = std::min({s.count, in_page(from, Size, s.backward), in_page(to, Size, s.backward)});
     if (one_by_one(v)) n = 1;
     GuestPhys physical;
@@ -182,14 +184,16 @@ template <unsigned Size, bool Scan>
 Outcome compare_string(BtVcpu& v, const CalloutRecord& r) {
   StringState s = start(v, r);
   while (s.count) {
-    // If both operands fault, it is ES:[rDI] that does.
-    std::uint64_t left_at, right_at, left = 0, right = 0;
-    if (!linear(v, r, RDI, s, right_at) || !v.read_memory(right_at, &right, Size)) return Outcome::Fault;
-    if (Scan) {
-      left = v.reg(RAX);
-    } else if (!linear(v, r, RSI, s, left_at) || !v.read_memory(left_at, &left, Size)) {
-      return Outcome::Fault;
-    }
+    std::uint64_t address, left = v.reg(RAX), right = 0;
+    auto fetch = [&](unsigned pointer, std::uint64_t& value) {
+      value = 0;
+      return linear(v, r, pointer, s, address) && v.read_memory(address, &value, Size);
+    };
+    // If both operands fault, it is ES:[rDI] that does; but [rSI] in REPE CMPSB, which is fast (Zen 4).
+    const bool source_first = !Scan && Size == 1 && r.rep == 0xf3;
+    if (source_first && !fetch(RSI, left)) return Outcome::Fault;
+    if (!fetch(RDI, right)) return Outcome::Fault;
+    if (!Scan && !source_first && !fetch(RSI, left)) return Outcome::Fault;
     const std::uint64_t flags = compare<Size>(left, right);
     if (!Scan) advance(v, RSI, s, Size);
     advance(v, RDI, s, Size);

@@ -224,6 +224,8 @@ class BtVcpu final : public Vcpu {
 
   /// 4 KiB, 64-aligned: where save areas are made and read.
   std::uint8_t* vector_buffer() { return vector_buffer_; }
+  /// The same for XSAVEOPT alone.
+  std::uint8_t* optimised_buffer() { return optimised_buffer_; }
   std::uint8_t* bounce_area() { return contexts_.bounce_area(); }
   ContextSet& contexts() { return contexts_; }
 
@@ -249,6 +251,7 @@ class BtVcpu final : public Vcpu {
   bool deliver_real(const Fault& what, std::uint64_t return_rip);
 
   alignas(64) std::uint8_t vector_buffer_[4096] = {};
+  alignas(64) std::uint8_t optimised_buffer_[4096] = {};
   BtEngine& engine_;
   unsigned index_;
   ContextSet contexts_;

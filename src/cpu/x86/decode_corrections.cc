@@ -55,9 +55,21 @@ void narrow_branch(ZydisDecodedInstruction& instruction, ZydisDecodedOperand* op
   if (operands[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE) operands[0].size = 16;
 }
 
+/// Far CALL and JMP know no 64-bit offset on AMD processors: REX.W means nothing (APM 3 JMP far).
+void narrow_far_pointer(ZydisDecodedInstruction& instruction, ZydisDecodedOperand* operands) {
+  if (instruction.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR || !instruction.raw.rex.W) return;
+  if (instruction.mnemonic != ZYDIS_MNEMONIC_CALL && instruction.mnemonic != ZYDIS_MNEMONIC_JMP) return;
+  constexpr unsigned selector_bits = 16;
+  instruction.operand_width = instruction.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE ? 16 : 32;
+  operands[0].size = static_cast<ZyanU16>(instruction.operand_width + selector_bits);
+}
+
 /// Where AMD's processors read an encoding otherwise than Intel's.
 void as_amd_does(ZydisDecodedInstruction& instruction, ZydisDecodedOperand* operands) {
-  if (instruction.machine_mode == ZYDIS_MACHINE_MODE_LONG_64) narrow_branch(instruction, operands);
+  if (instruction.machine_mode == ZYDIS_MACHINE_MODE_LONG_64) {
+    narrow_branch(instruction, operands);
+    narrow_far_pointer(instruction, operands);
+  }
   // PREFETCH and PREFETCHW of a register (APM 3); Intel's processors do nothing there.
   constexpr std::uint8_t PREFETCH = 0x0d;
   if (instruction.opcode_map == ZYDIS_OPCODE_MAP_0F && instruction.opcode == PREFETCH && instruction.raw.modrm.mod == 3)
