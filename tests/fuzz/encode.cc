@@ -13,6 +13,7 @@ struct Operands {
   unsigned rm = 0;     ///< register form, or base
   unsigned index = 4;  ///< 4 without extension: none
   bool memory = false, sib = false, no_base = false, rip = false;
+  bool words = false;  ///< a 16-bit address
   unsigned scale = 0;
   unsigned mod = 3;
   std::int32_t displacement = 0;
@@ -20,8 +21,8 @@ struct Operands {
 
 class Encoder {
  public:
-  Encoder(Random& random, const RegisterRoles& roles, const Template& form)
-      : random_(random), roles_(roles), form_(form) {}
+  Encoder(Random& random, const RegisterRoles& roles, const Template& form, CodeWidth width)
+      : random_(random), roles_(roles), form_(form), width_(width) {}
 
   Encoded encode() {
     choose_operands();
@@ -41,7 +42,9 @@ class Encoder {
 
  private:
   void append(unsigned byte) { out_.bytes[size_++] = static_cast<std::uint8_t>(byte); }
-  unsigned register_limit() const { return form_.map == Map::Evex ? 32 : 16; }
+  bool long_mode() const { return width_ == CodeWidth::Bits64; }
+  unsigned register_limit() const { return !long_mode() ? 8 : form_.map == Map::Evex ? 32 : 16; }
+  unsigned gpr_limit() const { return long_mode() ? 16 : 8; }
 
   void choose_operands() {
     const unsigned fixed_reg = (form_.modrm >> 3) & 7, fixed_rm = form_.modrm & 7;
@@ -51,13 +54,27 @@ class Encoder {
       o_.rm = form_.rm_free || !form_.has_modrm ? random_.below(register_limit()) : fixed_rm;
       return;
     }
-    choose_address();
+    wide_address_in_16_bit_code_ = width_ == CodeWidth::Bits16 && random_.percent(30);
+    if (width_ == CodeWidth::Bits16 && !wide_address_in_16_bit_code_)
+      choose_16_bit_address();
+    else
+      choose_address();
+  }
+
+  /// SDM 2A table 2-1: any rm field; 110b with mod 00 is a displacement alone.
+  void choose_16_bit_address() {
+    o_.rm = form_.vsib ? 4 : random_.below(8);
+    o_.mod = random_.below(3);
+    o_.displacement = o_.mod == 0   ? static_cast<std::int32_t>(random_address(random_, true) - low_data)
+                      : o_.mod == 1 ? random_.between(-64, 63)
+                                    : 16 * random_.between(-16, 16);
+    o_.words = true;
   }
 
   void choose_address() {
-    o_.rm = random_.percent(94) ? random_.pick(roles_.pointers) : random_.below(16);
+    o_.rm = random_.percent(94) ? random_.pick(roles_.pointers) : random_.below(gpr_limit());
     const unsigned kind = random_.below(100);
-    if (kind < 8 && !form_.vsib) {
+    if (kind < 8 && !form_.vsib && long_mode()) {
       o_.rip = true;
       o_.mod = 0;
       o_.rm = 5;
@@ -67,7 +84,7 @@ class Encoder {
     if (indexed) {
       o_.index = form_.vsib            ? (random_.percent(85) ? roles_.vector_index : random_.below(register_limit()))
                  : random_.percent(90) ? random_.pick(roles_.indices)
-                                       : random_.below(16);
+                                       : random_.below(gpr_limit());
       o_.scale = random_.below(4);
     }
     o_.no_base = random_.percent(10);
@@ -75,7 +92,7 @@ class Encoder {
     if (o_.no_base) {
       o_.mod = 0;
       o_.rm = 5;
-      o_.displacement = static_cast<std::int32_t>(random_address(random_, true));
+      o_.displacement = static_cast<std::int32_t>(random_address(random_, true) - data_segment_base(width_));
       return;
     }
     o_.mod = random_.below(3);
@@ -89,9 +106,11 @@ class Encoder {
 
   void random_prefixes(bool legacy) {
     static constexpr std::uint8_t segments[] = {0x64, 0x65, 0x64, 0x65, 0x2e, 0x36, 0x3e, 0x26};
+    static constexpr std::uint8_t plain_segments[] = {0x2e, 0x36, 0x3e, 0x26};
     static constexpr std::uint8_t others[] = {0x66, 0xf2, 0xf3, 0xf0};
-    if (random_.percent(8)) append(random_.pick(segments));
-    if (random_.percent(2)) append(random_.pick(segments));
+    if (long_mode() && random_.percent(8)) append(random_.pick(segments));
+    if (random_.percent(long_mode() ? 2 : 4)) append(random_.pick(plain_segments));
+    if (wide_address_in_16_bit_code_) return append(0x67);
     if (random_.percent(form_.memory || form_.moffs ? 5 : 1)) append(0x67);
     if (random_.percent(legacy ? 4 : 1)) append(random_.pick(others));
   }
@@ -99,6 +118,10 @@ class Encoder {
   void legacy_front() {
     random_prefixes(true);
     for (unsigned i = 0; i < form_.prefix_count; i++) append(form_.prefixes[i]);
+    if (!long_mode()) {
+      for (unsigned i = 0; i < form_.opcode_count; i++) append(form_.opcode[i]);
+      return;
+    }
     const bool extended = o_.reg >= 8 || (!o_.rip && !o_.no_base && o_.rm >= 8) || (o_.index & 15) >= 8;
     if (extended || form_.rex_w || random_.percent(20)) {
       const bool base_bit = o_.rip || o_.no_base ? random_.coin() : o_.rm & 8;
@@ -155,6 +178,15 @@ class Encoder {
   void modrm() {
     const unsigned reg = (o_.reg & 7) << 3;
     if (!o_.memory) return append(0xc0 | reg | (o_.rm & 7));
+    if (o_.words) {
+      append(o_.mod << 6 | reg | o_.rm);
+      if (o_.mod == 1) append(static_cast<unsigned>(o_.displacement));
+      if (o_.mod == 2 || (o_.mod == 0 && o_.rm == 6)) {
+        append(static_cast<unsigned>(o_.displacement));
+        append(static_cast<unsigned>(o_.displacement) >> 8);
+      }
+      return;
+    }
     append(o_.mod << 6 | reg | (o_.sib ? 4 : o_.rm & 7));
     if (o_.sib) append(o_.scale << 6 | (o_.index & 7) << 3 | (o_.rm & 7));
     if (o_.mod == 1) append(static_cast<unsigned>(o_.displacement));
@@ -168,6 +200,8 @@ class Encoder {
   Random& random_;
   const RegisterRoles& roles_;
   const Template& form_;
+  CodeWidth width_;
+  bool wide_address_in_16_bit_code_ = false;
   Operands o_;
   Encoded out_;
   std::size_t size_ = 0;
@@ -175,8 +209,8 @@ class Encoder {
 
 }  // namespace
 
-Encoded encode_randomly(Random& random, const RegisterRoles& roles, const Template& form) {
-  return Encoder(random, roles, form).encode();
+Encoded encode_randomly(Random& random, const RegisterRoles& roles, const Template& form, CodeWidth width) {
+  return Encoder(random, roles, form, width).encode();
 }
 
 }  // namespace veneer::fuzz

@@ -18,6 +18,6 @@ struct Encoded {
 
 /// Random registers, addressing form, prefixes, displacement and immediates around the template's operation. What
 /// comes out need not decode to the same instruction, or at all: the caller looks.
-Encoded encode_randomly(Random& random, const RegisterRoles& roles, const Template& form);
+Encoded encode_randomly(Random& random, const RegisterRoles& roles, const Template& form, CodeWidth width);
 
 }  // namespace veneer::fuzz

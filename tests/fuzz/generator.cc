@@ -5,14 +5,32 @@
 
 #include "encode.h"
 #include "roles.h"
+#include "shapes.h"
 #include "values.h"
 
 namespace veneer::fuzz {
 
 using cpu::x86::Treatment;
 
-Generator::Generator(const cpu::CpuidPolicy& policy, const GeneratorOptions& options)
-    : decoder_(cpu::x86::make_decoder(ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64, policy)),
+namespace {
+
+ZydisDecoder decoder_for(CodeWidth width, const cpu::CpuidPolicy& policy) {
+  switch (width) {
+    case CodeWidth::Bits16:
+      return cpu::x86::make_decoder(ZYDIS_MACHINE_MODE_LONG_COMPAT_16, ZYDIS_STACK_WIDTH_16, policy);
+    case CodeWidth::Bits32:
+      return cpu::x86::make_decoder(ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32, policy);
+    case CodeWidth::Bits64:
+      break;
+  }
+  return cpu::x86::make_decoder(ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64, policy);
+}
+
+}  // namespace
+
+Generator::Generator(const cpu::CpuidPolicy& policy, CodeWidth width, const GeneratorOptions& options)
+    : width_(width),
+      decoder_(decoder_for(width, policy)),
       gate_(policy),
       options_(options),
       components_(policy.xcr0_mask()),
@@ -53,6 +71,7 @@ bool Generator::acceptable(Random& random, const RegisterRoles& roles, const Tem
     if (operand.type != ZYDIS_OPERAND_TYPE_REGISTER || !(operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)) continue;
     const ZydisRegister whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, operand.reg.value);
     if (ZydisRegisterGetClass(whole) != ZYDIS_REGCLASS_GPR64) continue;
+    if ((roles.reserved >> ZydisRegisterGetId(whole)) & 1) return false;
     if (!((roles.kept >> ZydisRegisterGetId(whole)) & 1)) continue;
     if (operand.visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT && on_stack_or_string(z)) continue;
     if (random.percent(95)) return false;
@@ -61,15 +80,16 @@ bool Generator::acceptable(Random& random, const RegisterRoles& roles, const Tem
 }
 
 bool Generator::encode(Random& random, const RegisterRoles& roles, const Template& form, Instruction& out) const {
-  Encoded encoded = encode_randomly(random, roles, form);
+  Encoded encoded = encode_randomly(random, roles, form, width_);
   ZydisDecodedInstruction z;
   ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
   constexpr std::size_t longest = 15;
   if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder_, encoded.bytes.data(), longest, &z, operands))) return false;
   if (!acceptable(random, roles, form, z, operands)) return false;
-  if (z.raw.disp.size == 64) {
-    const std::uint64_t address = random_address(random, false);
-    std::memcpy(encoded.bytes.data() + z.raw.disp.offset, &address, 8);
+  if (form.moffs) {
+    const bool low = width_ != CodeWidth::Bits64 || z.raw.disp.size < 64;
+    const std::uint64_t address = random_address(random, low) - data_segment_base(width_);
+    std::memcpy(encoded.bytes.data() + z.raw.disp.offset, &address, z.raw.disp.size / 8u);
   }
   out.length = z.length;
   std::memcpy(out.bytes.data(), encoded.bytes.data(), z.length);
@@ -89,8 +109,9 @@ bool Generator::encode(Random& random, const RegisterRoles& roles, const Templat
 Snippet Generator::make(std::uint64_t seed, std::uint64_t number) const {
   Random random(seed, number);
   Snippet snippet;
+  snippet.width = width_;
   random_vectors(random, components_, snippet.start);
-  const RegisterRoles roles = random_registers(random, snippet.start);
+  const RegisterRoles roles = random_registers(random, width_, snippet.start);
   if (options_.alignment_check && random.percent(10)) snippet.start.rflags |= cpu::RFLAGS_AC;
   fill_vector_index(random, roles, components_, snippet.start);
   snippet.memory_start = static_cast<std::uint32_t>(random.next()) & ~7u;
@@ -112,6 +133,7 @@ Snippet Generator::make(std::uint64_t seed, std::uint64_t number) const {
   for (unsigned i = 0; i < count; i++)
     if (snippet.instructions[i].branch_to >= 0)
       snippet.instructions[i].branch_to = static_cast<int>(i + 1 + random.below(count - i));
+  give_shape(random, roles, snippet);
   const unsigned where = random.below(100);
   snippet.placement = where < 60   ? Placement::Anywhere
                       : where < 85 ? Placement::AcrossPages

@@ -21,13 +21,14 @@ struct GeneratorOptions {
 
 class Generator {
  public:
-  Generator(const cpu::CpuidPolicy& policy, const GeneratorOptions& options);
+  Generator(const cpu::CpuidPolicy& policy, CodeWidth width, const GeneratorOptions& options);
 
   /// The case with this number; always the same.
   Snippet make(std::uint64_t seed, std::uint64_t number) const;
 
   const std::vector<RowTemplates>& rows() const { return rows_; }
   const ZydisDecoder& decoder() const { return decoder_; }
+  CodeWidth width() const { return width_; }
 
  private:
   const RowTemplates& choose_row(Random& random) const;
@@ -35,6 +36,7 @@ class Generator {
   bool acceptable(Random& random, const RegisterRoles& roles, const Template& form, const ZydisDecodedInstruction& z,
                   const ZydisDecodedOperand* operands) const;
 
+  CodeWidth width_;
   ZydisDecoder decoder_;
   cpu::x86::FeatureGate gate_;
   GeneratorOptions options_;

@@ -20,7 +20,8 @@ Result<void> Guest::create() {
   return {};
 }
 
-void Guest::start_state(const Image& start, ArchState& state) const {
+void Guest::start_state(const Case& in, ArchState& state) const {
+  const Image& start = in.start;
   reset_state(state);
   state.gpr = start.gpr;
   state.rip = start.rip;
@@ -31,21 +32,31 @@ void Guest::start_state(const Image& start, ArchState& state) const {
   if (policy_.has(7, 0, CpuidPolicy::Register::Ecx, 2)) state.cr4 |= CR4_UMIP;
   state.efer = EFER_LME | EFER_LMA | EFER_NXE | EFER_SCE;
   state.xcr0 = policy_.xcr0_mask();
-  constexpr std::uint16_t user_code = 0xafb, user_data = 0xcf3;  // type 11 / 3, S, DPL 3, P, L / DB, G
-  state.segments[CS] = {user_code_selector, user_code, 0xffffffff, 0};
-  state.segments[SS] = {user_data_selector, user_data, 0xffffffff, 0};
-  for (const SegReg null : {ES, DS, FS, GS}) state.segments[null] = {};
+  // Types 11 and 3, S, DPL 3, P; L, DB and G by width.
+  constexpr std::uint16_t code = 0xfb, data = 0xf3;
+  const bool small = in.width == CodeWidth::Bits16;
+  const unsigned code_bits = small                           ? 0u
+                             : in.width == CodeWidth::Bits32 ? Segment::DB | Segment::G
+                                                             : Segment::L | Segment::G;
+  state.segments[CS] = {code_selector(in.width), static_cast<std::uint16_t>(code | code_bits),
+                        small ? 0xffffu : 0xffffffffu, code_segment_base(in.width)};
+  const Segment flat = {data_selector(in.width),
+                        static_cast<std::uint16_t>(data | Segment::G | (small ? 0 : Segment::DB)), 0xffffffff,
+                        data_segment_base(in.width)};
+  for (const SegReg segment : {SS, DS, ES}) state.segments[segment] = flat;
+  for (const SegReg null : {FS, GS}) state.segments[null] = {};
   state.segments[FS].base = start.fs_base;
   state.segments[GS].base = start.gs_base;
   constexpr std::uint16_t busy_tss = 0x8b;
   state.tr = {tss_selector, busy_tss, tss_bytes - 1, kernel_base + tss_at};
-  state.ldtr = {};
+  constexpr std::uint16_t ldt = 0x82;
+  state.ldtr = {ldt_selector, ldt, ldt_bytes - 1, kernel_base + ldt_at};
   state.gdtr = {kernel_base + gdt_at, gdt_bytes - 1};
   state.idtr = {kernel_base + idt_at, 256 * 16 - 1};
   state.xsave = start.xsave;
 }
 
-void Guest::run(const Case& in, Outcome& out) {
+void Guest::load(const Case& in) {
   constexpr std::uint8_t INT3 = 0xcc;
   std::uint8_t code[max_code_bytes];
   std::memset(code, INT3, sizeof code);
@@ -53,6 +64,9 @@ void Guest::run(const Case& in, Outcome& out) {
   put(code_at + in.code_offset, in.code, in.code_size);
   old_code_offset_ = in.code_offset;
   old_code_size_ = in.code_size;
+}
+
+Exit Guest::run_loaded(const Case& in) {
   std::uint32_t pattern = in.memory_start;
   for (std::size_t i = 0; i < data_pages.size(); i++) {
     if (data_pages[i].writable) {
@@ -62,7 +76,7 @@ void Guest::run(const Case& in, Outcome& out) {
     }
     pattern += page_bytes;
   }
-  start_state(in.start, state_);
+  start_state(in, state_);
   vcpu_->set_state(state_);
   Exit exit;
   if (mode_ == GuestMode::Steps) {
@@ -75,6 +89,14 @@ void Guest::run(const Case& in, Outcome& out) {
     exit = vcpu_->run();
   }
   vcpu_->get_state(state_);
+  return exit;
+}
+
+void Guest::run(const Case& in, Outcome& out) {
+  load(in);
+  Exit exit = run_loaded(in);
+  // Every other case runs once more, on translations that exist and are linked.
+  if (mode_ == GuestMode::Blocks && (in.memory_start & 8)) exit = run_loaded(in);
   for (std::size_t i = 0; i < data_pages.size(); i++)
     std::memcpy(out.memory[i], memory_.at(GuestPhys{data_at[i]}, page_bytes), page_bytes);
   out.image.gpr = state_.gpr;
@@ -82,7 +104,7 @@ void Guest::run(const Case& in, Outcome& out) {
   out.image.gs_base = state_.segments[GS].base;
   out.image.xsave = state_.xsave;
   out.cr2 = state_.cr2;
-  if (exit.reason == ExitReason::Halted && read_exception(state_, out)) {
+  if (exit.reason == ExitReason::Halted && read_exception(in, state_, out)) {
     out.ending = Ending::Exception;
     return;
   }
@@ -94,7 +116,7 @@ void Guest::run(const Case& in, Outcome& out) {
   out.image.rflags = state_.rflags;
 }
 
-bool Guest::read_exception(const ArchState& state, Outcome& out) {
+bool Guest::read_exception(const Case& in, const ArchState& state, Outcome& out) {
   const std::uint64_t after_hlt = state.rip - kernel_base - 1;
   if (after_hlt < handlers_at || after_hlt >= handlers_at + 32 * handler_bytes) return false;
   out.vector = static_cast<std::uint8_t>((after_hlt - handlers_at) / handler_bytes);
@@ -113,7 +135,7 @@ bool Guest::read_exception(const ArchState& state, Outcome& out) {
   out.image.rip = frame[0];
   out.image.rflags = frame[2];
   out.image.gpr[RSP] = frame[3];
-  return frame[1] == user_code_selector && frame[4] == user_data_selector;
+  return frame[1] == code_selector(in.width) && frame[4] == data_selector(in.width);
 }
 
 }  // namespace veneer::fuzz

@@ -55,8 +55,10 @@ class Guest {
   void put(std::uint64_t physical, const void* data, std::size_t size);
   void put_u64(std::uint64_t physical, std::uint64_t value) { put(physical, &value, sizeof value); }
   void map(std::uint64_t address, std::uint64_t physical, std::uint64_t flags);
-  void start_state(const Image& start, cpu::ArchState& state) const;
-  bool read_exception(const cpu::ArchState& state, Outcome& out);
+  void start_state(const Case& in, cpu::ArchState& state) const;
+  bool read_exception(const Case& in, const cpu::ArchState& state, Outcome& out);
+  void load(const Case& in);
+  cpu::Exit run_loaded(const Case& in);
 
   const PatternPool& pool_;
   const cpu::CpuidPolicy& policy_;

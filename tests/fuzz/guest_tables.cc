@@ -52,7 +52,16 @@ void Guest::build_tables() {
   constexpr std::uint64_t tss = kernel_base + tss_at;
   gdt[8] = 0x00008b0000000000 | (tss_bytes - 1) | (tss & 0xffffff) << 16 | ((tss >> 24) & 0xff) << 56;
   gdt[9] = tss >> 32;
+  constexpr std::uint64_t ldt = kernel_base + ldt_at;
+  gdt[10] = 0x0000820000000000 | (ldt_bytes - 1) | (ldt & 0xffffff) << 16 | ((ldt >> 24) & 0xff) << 56;
+  gdt[11] = ldt >> 32;
   put(gdt_at, gdt, sizeof gdt);
+  const auto descriptor = [](std::uint64_t base, std::uint64_t access) {
+    return 0xffff | (base & 0xffffff) << 16 | access << 40 | (base >> 24) << 56;
+  };
+  constexpr std::uint64_t code16 = 0x00fb, data16_to_4GiB = 0x8ff3;
+  const std::uint64_t local[] = {descriptor(code_base, code16), descriptor(low_data, data16_to_4GiB)};
+  put(ldt_at, local, sizeof local);
   std::uint8_t segment[tss_bytes] = {};
   constexpr std::uint64_t stack = kernel_base + kernel_stack_top;
   std::memcpy(segment + 4, &stack, 8);  // RSP0 (SDM 3A 7.7)

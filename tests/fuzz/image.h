@@ -42,7 +42,8 @@ inline constexpr unsigned max_code_bytes = 15 * 16;
 
 /// One case as both sides run it. Code is followed by INT3 up to the end of the code pages.
 struct Case {
-  Image start;
+  Image start;  ///< rip is an offset in the code segment
+  CodeWidth width;
   std::uint32_t memory_start;  ///< where in the pattern pool the data pages' contents begin
   std::uint32_t code_offset;   ///< from code_base
   std::uint32_t code_size;

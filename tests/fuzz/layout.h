@@ -30,7 +30,27 @@ inline constexpr std::array<DataPage, 5> data_pages = {{
 inline constexpr std::uint64_t low_data = data_pages[0].address;
 inline constexpr std::uint64_t high_data = data_pages[3].address;
 
+/// What kind of code a case is. Natively all three run at CPL 3 in long mode: 32-bit code in Linux' segment for it,
+/// 16-bit code in segments of the local descriptor table.
+enum class CodeWidth : std::uint8_t { Bits16, Bits32, Bits64 };
+inline constexpr unsigned code_widths = 3;
+inline constexpr const char* code_width_names[code_widths] = {"16", "32", "64"};
+
+/// 16-bit segments begin at the code and at the low data, so that 16-bit offsets reach them.
+constexpr std::uint64_t code_segment_base(CodeWidth width) { return width == CodeWidth::Bits16 ? code_base : 0; }
+constexpr std::uint64_t data_segment_base(CodeWidth width) { return width == CodeWidth::Bits16 ? low_data : 0; }
+
 /// Selectors as Linux gives them to 64-bit user code: they show in registers and in error codes.
-inline constexpr std::uint16_t user_code_selector = 0x33, user_data_selector = 0x2b;
+inline constexpr std::uint16_t user_code_selector = 0x33, user_data_selector = 0x2b, user_code32_selector = 0x23;
+inline constexpr std::uint16_t ldt_code16_selector = 0x07, ldt_data16_selector = 0x0f;
+
+constexpr std::uint16_t code_selector(CodeWidth width) {
+  return width == CodeWidth::Bits64   ? user_code_selector
+         : width == CodeWidth::Bits32 ? user_code32_selector
+                                      : ldt_code16_selector;
+}
+constexpr std::uint16_t data_selector(CodeWidth width) {
+  return width == CodeWidth::Bits16 ? ldt_data16_selector : user_data_selector;
+}
 
 }  // namespace veneer::fuzz

@@ -37,7 +37,8 @@ void report_crash(const Options& options, Statistics& statistics, int status) {
   const std::string how =
       WIFSIGNALED(status) ? fmt::format("signal {}", WTERMSIG(status)) : fmt::format("status {}", WEXITSTATUS(status));
   fmt::print("\nENGINE CRASH ({}): fuzz_cpu --seed {} --case {}\n", how, options.seed, number);
-  const Generator generator(cpu::CpuidPolicy::host(1, 2'000'000'000), options.generator);
+  const Generator generator(cpu::CpuidPolicy::host(1, 2'000'000'000), width_of_case(options, number),
+                            options.generator);
   Case the_case;
   generator.make(options.seed, number).lay_out(the_case);
   fmt::print("{}", describe_case(generator.decoder(), the_case));
@@ -49,16 +50,19 @@ void summary(const Options& options, const Statistics& s) {
              s.instructions, s.faults, s.lost);
   fmt::print("{} differing ({} kinds), {} engine crashes\n", s.differing, s.signature_count, s.engine_crashes);
   if (!options.uncovered) return;
-  const Generator generator(cpu::CpuidPolicy::host(1, 2'000'000'000), options.generator);
-  unsigned covered = 0;
-  std::string missing;
-  for (const RowTemplates& row : generator.rows())
-    if (s.rows[row.mnemonic])
-      covered++;
-    else
-      missing += fmt::format(" {}", ZydisMnemonicGetString(row.mnemonic));
-  fmt::print("{} of {} rows compared; never:{}\n", covered, generator.rows().size(),
-             missing.empty() ? " none" : missing);
+  for (const CodeWidth width : {CodeWidth::Bits16, CodeWidth::Bits32, CodeWidth::Bits64}) {
+    if (options.width && *options.width != width) continue;
+    const Generator generator(cpu::CpuidPolicy::host(1, 2'000'000'000), width, options.generator);
+    unsigned covered = 0;
+    std::string missing;
+    for (const RowTemplates& row : generator.rows())
+      if (s.rows[static_cast<unsigned>(width)][row.mnemonic])
+        covered++;
+      else
+        missing += fmt::format(" {}", ZydisMnemonicGetString(row.mnemonic));
+    fmt::print("{}-bit code: {} of {} rows compared; never:{}\n", code_width_names[static_cast<unsigned>(width)],
+               covered, generator.rows().size(), missing.empty() ? " none" : missing);
+  }
 }
 
 int run_regressions(const Options& options, Statistics& statistics) {

@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char* usage =
     "usage: fuzz_cpu [--seconds N] [--seed S] [--first N] [--cases N] [--case N] [--modes blocks,instructions,steps]\n"
-    "                [--only MNEMONIC] [--length N] [--reports N] [--alignment-check] [--mask]\n"
+    "                [--only MNEMONIC] [--bits 16|32|64] [--length N] [--reports N] [--alignment-check] [--mask]\n"
     "                [--regressions FILE]\n"
     "Compares the CPU engine with the host CPU on random instructions; status 1 when anything differs.\n";
 
@@ -32,6 +32,14 @@ unsigned modes_by_name(std::string_view names) {
 }
 
 }  // namespace
+
+CodeWidth width_of_case(const Options& options, std::uint64_t number) {
+  if (options.width) return *options.width;
+  // 64-bit code most often: it has the most instructions.
+  constexpr unsigned cycle = 8, in_32_bits = 6, in_16_bits = 7;
+  const unsigned turn = number % cycle;
+  return turn == in_16_bits ? CodeWidth::Bits16 : turn == in_32_bits ? CodeWidth::Bits32 : CodeWidth::Bits64;
+}
 
 std::optional<Options> parse_options(int argc, char** argv) {
   Options options;
@@ -72,6 +80,8 @@ std::optional<Options> parse_options(int argc, char** argv) {
     } else if (flag == "--regressions") {
       options.regressions = text;
       options.modes = 0b111;
+    } else if (flag == "--bits") {
+      options.width = number == 16 ? CodeWidth::Bits16 : number == 32 ? CodeWidth::Bits32 : CodeWidth::Bits64;
     } else if (flag == "--only") {
       options.generator.only = mnemonic_by_name(text);
       options.uncovered = false;

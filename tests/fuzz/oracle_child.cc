@@ -2,6 +2,7 @@
 //
 // Cases may leave AC, NT, DF or TF set and have their own FS base: the handler's entry puts the flags right, and
 // nothing here touches thread-local storage before the child's own FS base is back.
+#include <asm/ldt.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -90,6 +91,9 @@ void load(const Case& in, ucontext_t& frame) {
     start += page_bytes;
   }
   auto& registers = frame.uc_mcontext.gregs;
+  registers[REG_CSGSFS] = code_selector(in.width) | static_cast<greg_t>(data_selector(in.width)) << 48;
+  const std::uint32_t data = data_selector(in.width);
+  asm volatile("mov %0, %%ds; mov %0, %%es" : : "r"(data));
   for (unsigned i = 0; i < cpu::gpr_count; i++) registers[greg_of[i]] = static_cast<greg_t>(in.start.gpr[i]);
   registers[REG_RIP] = static_cast<greg_t>(in.start.rip);
   registers[REG_EFL] = static_cast<greg_t>(in.start.rflags);
@@ -169,6 +173,23 @@ void map_case_memory() {
   }
 }
 
+/// Segments for 16-bit code: base at the case's code and data.
+void make_local_descriptors() {
+  const auto set = [](unsigned entry, std::uint64_t base, unsigned contents, unsigned pages) {
+    user_desc d{};
+    d.entry_number = entry;
+    d.base_addr = static_cast<unsigned>(base);
+    d.limit = pages ? 0xfffff : 0xffff;
+    d.contents = contents & 3;
+    d.limit_in_pages = pages & 1;
+    d.useable = 1;
+    ::syscall(SYS_modify_ldt, 0x11, &d, sizeof d);
+  };
+  constexpr unsigned data_contents = 0, code_contents = 2;
+  set(ldt_code16_selector >> 3, code_base, code_contents, 0);
+  set(ldt_data16_selector >> 3, low_data, data_contents, 1);
+}
+
 void install_handler() {
   const std::size_t size = std::max<std::size_t>(128 * 1024, ::getauxval(AT_MINSIGSTKSZ) * 4);
   stack_t stack{};
@@ -216,6 +237,7 @@ void oracle_child(OracleShared& shared, const PatternPool& pool, std::uint64_t c
   child.vectors_bytes = frame_vectors_bytes();
   (void)component_place(0);
   map_case_memory();
+  make_local_descriptors();
   install_handler();
   give_up_system_calls();
   for (;;) {

@@ -68,6 +68,10 @@ bool assign(Snippet& snippet, const std::string& name, std::uint64_t value) {
   if (name == "rflags") return start.rflags = value, true;
   if (name == "fs") return start.fs_base = value, true;
   if (name == "gs") return start.gs_base = value, true;
+  if (name == "bits") {
+    snippet.width = value == 0x16 ? CodeWidth::Bits16 : value == 0x32 ? CodeWidth::Bits32 : CodeWidth::Bits64;
+    return true;
+  }
   if (name == "at") return snippet.position = static_cast<std::uint32_t>(value), true;
   return false;
 }

@@ -13,7 +13,7 @@ std::string describe_case(const ZydisDecoder& decoder, const Case& the_case) {
   while (at < the_case.code_size) {
     ZydisDecodedInstruction z;
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-    const std::uint64_t address = code_base + the_case.code_offset + at;
+    const std::uint64_t address = the_case.start.rip + at;
     unsigned length = 1;
     char buffer[256] = "?";
     if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, the_case.code + at, the_case.code_size - at, &z, operands))) {

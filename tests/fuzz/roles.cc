@@ -32,12 +32,13 @@ std::uint64_t random_address(Random& random, bool low_only) {
 
 namespace {
 
-std::uint64_t random_stack_pointer(Random& random) {
-  if (random.percent(5)) return random_address(random, false);
-  if (random.percent(10)) return high_data + random.below(64);  // a push or two reach the unmapped page
-  if (random.percent(10)) return high_data + 2 * page_bytes - random.below(64);  // and a pop or two
-  if (random.percent(15)) return high_data + page_bytes - 32 + random.below(64);
-  const std::uint64_t middle = high_data + 1024 + 8 * random.below(768);
+std::uint64_t random_stack_pointer(Random& random, bool low) {
+  const std::uint64_t region = low ? low_data : high_data;
+  if (random.percent(5)) return random_address(random, low);
+  if (random.percent(10)) return region + random.below(64);                   // a push or two reach the unmapped page
+  if (random.percent(10)) return region + 2 * page_bytes - random.below(64);  // and a pop or two
+  if (random.percent(15)) return region + page_bytes - 32 + random.below(64);
+  const std::uint64_t middle = region + 1024 + 8 * random.below(768);
   return random.percent(85) ? middle : middle + random.below(8);
 }
 
@@ -55,34 +56,71 @@ std::uint64_t random_segment_base(Random& random) {
 
 }  // namespace
 
-RegisterRoles random_registers(Random& random, Image& image) {
+namespace {
+
+/// 16-bit addresses are made of these only: bases point, indices are small.
+void roles_of_16_bit_code(RegisterRoles& roles) {
+  roles.pointers = {RSP, RBX, RBP};
+  roles.indices = {RSI, RDI};
+  for (const unsigned i : {RSP, RBX, RBP, RSI, RDI}) roles.kept |= 1u << i;
+  roles.counter = RDX;
+  roles.code_pointer = RAX;
+}
+
+/// As code of this width can hold it.
+std::uint64_t pointer_value(CodeWidth width, std::uint64_t address) {
+  if (width == CodeWidth::Bits64) return address;
+  return (address - data_segment_base(width)) & 0xffffffff;
+}
+
+}  // namespace
+
+RegisterRoles random_registers(Random& random, CodeWidth width, Image& image) {
+  const bool low = width != CodeWidth::Bits64;
+  const std::uint64_t mask = low ? 0xffffffff : ~std::uint64_t{0};
   RegisterRoles roles;
-  for (unsigned i = 0; i < gpr_count; i++) image.gpr[i] = random_integer(random);
+  image.gpr = {};
+  const unsigned registers = low ? 8u : unsigned{gpr_count};
+  for (unsigned i = 0; i < registers; i++) image.gpr[i] = random_integer(random) & mask;
   if (random.percent(60)) image.gpr[RCX] = random.below(40);
   std::vector<unsigned> free;
-  for (unsigned i = 0; i < gpr_count; i++)
+  for (unsigned i = 0; i < registers; i++)
     if (i != RSP) free.push_back(i);
   const auto take = [&](unsigned which) {
     free.erase(std::find(free.begin(), free.end(), which));
     roles.kept |= 1u << which;
     return which;
   };
-  roles.pointers.push_back(RSP);
-  roles.kept |= 1u << RSP;
-  image.gpr[RSP] = random_stack_pointer(random);
-  if (random.percent(60)) roles.pointers.push_back(take(RSI));
-  if (random.percent(60)) roles.pointers.push_back(take(RDI));
-  while (roles.pointers.size() < 5) roles.pointers.push_back(take(random.pick(free)));
-  while (roles.indices.size() < 2) roles.indices.push_back(take(random.pick(free)));
+  image.gpr[RSP] = pointer_value(width, random_stack_pointer(random, low));
+  if (width == CodeWidth::Bits16) {
+    roles_of_16_bit_code(roles);
+  } else {
+    roles.pointers.push_back(RSP);
+    roles.kept |= 1u << RSP;
+    if (random.percent(60)) roles.pointers.push_back(take(RSI));
+    if (random.percent(60)) roles.pointers.push_back(take(RDI));
+    roles.counter = take(random.pick(free));
+    roles.code_pointer = take(random.pick(free));
+    while (roles.pointers.size() < (low ? 4u : 5u)) roles.pointers.push_back(take(random.pick(free)));
+    while (roles.indices.size() < (low ? 1u : 2u)) roles.indices.push_back(take(random.pick(free)));
+  }
   for (const unsigned i : roles.pointers)
-    if (i != RSP) image.gpr[i] = random_address(random, false);
-  for (const unsigned i : roles.indices) image.gpr[i] = random_index(random);
-  roles.vector_index = random.below(32);
+    if (i != RSP) image.gpr[i] = pointer_value(width, random_address(random, low));
+  for (const unsigned i : roles.indices) image.gpr[i] = random_index(random) & mask;
+  image.gpr[roles.counter] = 1 + random.below(5);
+  const unsigned shape = random.below(100);
+  roles.shape = shape < 68   ? Shape::Straight
+                : shape < 83 ? Shape::Loop
+                : shape < 93 ? Shape::Function
+                             : Shape::ThroughRegister;
+  if (roles.shape == Shape::Loop) roles.reserved = 1u << roles.counter;
+  if (roles.shape == Shape::ThroughRegister) roles.reserved = 1u << roles.code_pointer;
+  roles.vector_index = random.below(low ? 8 : 32);
 
   image.rflags = RFLAGS_FIXED1 | RFLAGS_IF | (random.next() & RFLAGS_ARITH);
   if (random.percent(20)) image.rflags |= RFLAGS_DF;
-  image.fs_base = random_segment_base(random);
-  image.gs_base = random_segment_base(random);
+  image.fs_base = low ? 0 : random_segment_base(random);
+  image.gs_base = low ? 0 : random_segment_base(random);
   const auto canonical = [](std::uint64_t a) {
     return static_cast<std::uint64_t>(static_cast<std::int64_t>(a << 16) >> 16);
   };

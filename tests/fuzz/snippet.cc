@@ -29,18 +29,21 @@ std::uint32_t place(Placement placement, std::uint32_t position, std::uint32_t s
 void Snippet::lay_out(Case& out) const {
   const auto kept = [&](std::size_t i) { return left_out.empty() || !left_out[i]; };
   std::uint32_t size = 0;
-  std::array<std::uint32_t, max_instructions + 1> offsets{};
+  std::array<std::uint32_t, max_instructions + max_shape_instructions + 1> offsets{};
   for (std::size_t i = 0; i < instructions.size(); i++) {
     offsets[i] = size;
     if (kept(i)) size += instructions[i].length;
   }
   offsets[instructions.size()] = size;
   out.start = start;
+  out.width = width;
   out.memory_start = memory_start;
   out.code_offset = place(placement, position, size);
   out.code_size = size;
-  const std::uint64_t base = code_base + out.code_offset;
+  const std::uint64_t base = code_base - code_segment_base(width) + out.code_offset;
   out.start.rip = base;
+  if (code_pointer >= 0)
+    out.start.gpr[static_cast<unsigned>(code_pointer)] = base + offsets[static_cast<std::size_t>(code_pointer_to)];
   for (std::size_t i = 0; i < instructions.size(); i++) {
     if (!kept(i)) continue;
     const Instruction& insn = instructions[i];

@@ -11,7 +11,7 @@
 
 namespace veneer::fuzz {
 
-inline constexpr unsigned max_instructions = 12;
+inline constexpr unsigned max_instructions = 12, max_shape_instructions = 4;
 
 struct Instruction {
   std::array<std::uint8_t, 16> bytes{};
@@ -27,12 +27,15 @@ struct Instruction {
 enum class Placement : std::uint8_t { Anywhere, AcrossPages, BeforePageEnd, AtEndOfCode };
 
 struct Snippet {
+  CodeWidth width = CodeWidth::Bits64;
   std::vector<Instruction> instructions;
   std::vector<bool> left_out;  ///< by index; empty when nothing is
   Placement placement = Placement::Anywhere;
   std::uint32_t position = 0;  ///< a random number for the placement
   Image start{};               ///< rip is set by lay_out()
   std::uint32_t memory_start = 0;
+  int code_pointer = -1;  ///< register that holds the address of an instruction, or -1
+  int code_pointer_to = 0;
 
   void lay_out(Case& out) const;
 };

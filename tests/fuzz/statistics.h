@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "base/result.h"
+#include "layout.h"
 
 namespace veneer::fuzz {
 
@@ -20,7 +21,7 @@ struct Statistics {
   std::uint64_t lost;    ///< snippets that hung or killed the native child
   std::uint64_t faults;  ///< snippets that ended in a fault before their end
   std::uint64_t reports;
-  std::array<std::uint32_t, ZYDIS_MNEMONIC_MAX_VALUE + 1> rows;
+  std::array<std::array<std::uint32_t, ZYDIS_MNEMONIC_MAX_VALUE + 1>, code_widths> rows;  ///< compared, by width
 
   /// How often each kind of difference was seen, by hash of its signature.
   static constexpr unsigned max_signatures = 4096;

@@ -47,7 +47,10 @@ bool may_run_natively(const ZydisDecodedInstruction& instruction) {
       // Selectors stay loaded when the case is over.
       return instruction.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || instruction.opcode != 0x8e;
     case ZYDIS_MNEMONIC_POP:
-      return !(instruction.opcode_map == ZYDIS_OPCODE_MAP_0F && (instruction.opcode & 0xf7) == 0xa1);
+      if (instruction.opcode_map == ZYDIS_OPCODE_MAP_0F) return (instruction.opcode & 0xf7) != 0xa1;
+      return instruction.opcode != 0x07 && instruction.opcode != 0x17 && instruction.opcode != 0x1f;
+    case ZYDIS_MNEMONIC_LDS:
+    case ZYDIS_MNEMONIC_LES:
     case ZYDIS_MNEMONIC_LFS:
     case ZYDIS_MNEMONIC_LGS:
     case ZYDIS_MNEMONIC_LSS:

@@ -19,7 +19,9 @@ Worker::Worker(const Options& options, Statistics& statistics, Clock::time_point
       statistics_(statistics),
       deadline_(deadline),
       policy_(cpu::CpuidPolicy::host(1, any_tsc_hz)),
-      generator_(policy_, options.generator),
+      generators_{Generator(policy_, CodeWidth::Bits16, options.generator),
+                  Generator(policy_, CodeWidth::Bits32, options.generator),
+                  Generator(policy_, CodeWidth::Bits64, options.generator)},
       pool_(options.seed),
       oracle_(pool_, policy_.xcr0_mask()) {}
 
@@ -120,11 +122,13 @@ Result<void> Worker::investigate(std::uint64_t number, Snippet snippet) {
   if (!finding.lines.empty()) signature += finding.lines.front().substr(0, 4);
   if (!statistics_.new_signature(std::hash<std::string>{}(signature))) return {};
   if (statistics_.reports++ >= options_.max_reports) return {};
-  fmt::print("\nDIFFERENCE: fuzz_cpu --seed {} --case {}   ({}{})\n", options_.seed, number, finding.modes,
+  fmt::print("\nDIFFERENCE: fuzz_cpu --seed {} --case {}{}   ({}-bit; {}{})\n", options_.seed, number,
+             options_.width ? fmt::format(" --bits {}", code_width_names[static_cast<unsigned>(snippet.width)]) : "",
+             code_width_names[static_cast<unsigned>(snippet.width)], finding.modes,
              again ? "" : "; not again when run alone");
   Case the_case;
   snippet.lay_out(the_case);
-  fmt::print("{}", describe_case(generator_.decoder(), the_case));
+  fmt::print("{}", describe_case(generator_for(number).decoder(), the_case));
   constexpr std::size_t shown = 12;
   for (std::size_t i = 0; i < finding.lines.size() && i < shown; i++) fmt::print("  {}\n", finding.lines[i]);
   if (finding.lines.size() > shown) fmt::print("  ... and {} more\n", finding.lines.size() - shown);
@@ -134,7 +138,7 @@ Result<void> Worker::investigate(std::uint64_t number, Snippet snippet) {
 
 void Worker::count(const Snippet& snippet, const Case& the_case, const Outcome& native) {
   statistics_.snippets++;
-  const std::uint64_t base = code_base + the_case.code_offset;
+  const std::uint64_t base = the_case.start.rip;
   const bool to_the_end = native.image.rip == base + the_case.code_size + 1;
   if (!to_the_end) statistics_.faults++;
   std::uint64_t at = base;
@@ -142,7 +146,7 @@ void Worker::count(const Snippet& snippet, const Case& the_case, const Outcome& 
     // Those behind the fault were not run; those jumped over count, as nobody knows.
     if (!to_the_end && at > native.image.rip) break;
     statistics_.instructions++;
-    statistics_.rows[insn.mnemonic]++;
+    statistics_.rows[static_cast<unsigned>(snippet.width)][insn.mnemonic]++;
     at += insn.length;
   }
 }
@@ -152,7 +156,7 @@ Result<void> Worker::run_batch(unsigned count_of) {
   std::vector<Snippet> snippets(count_of);
   std::vector<std::vector<Outcome>> guests(count_of);
   for (unsigned i = 0; i < count_of; i++) {
-    snippets[i] = generator_.make(options_.seed, first + i);
+    snippets[i] = generator_for(first + i).make(options_.seed, first + i);
     snippets[i].lay_out(oracle_.slot(i).input);
   }
   TRY_VOID(oracle_.start(count_of));
@@ -188,8 +192,9 @@ Result<unsigned> Worker::run_fixed(const std::vector<Regression>& cases) {
     const bool lost = oracle_.slot(0).output.ending != Ending::Exception;
     if (finding.lines.empty() && !lost) continue;
     differing++;
-    fmt::print("\nDIFFERENCE: {}   ({})\n{}", regression.name, lost ? "lost natively" : finding.modes,
-               describe_case(generator_.decoder(), oracle_.slot(0).input));
+    fmt::print(
+        "\nDIFFERENCE: {}   ({})\n{}", regression.name, lost ? "lost natively" : finding.modes,
+        describe_case(generators_[static_cast<unsigned>(regression.snippet.width)].decoder(), oracle_.slot(0).input));
     for (const std::string& line : finding.lines) fmt::print("  {}\n", line);
   }
   return differing;

@@ -1,6 +1,7 @@
 // The worker: generates cases in batches, runs them on both sides, compares, minimises and reports.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -42,6 +43,9 @@ class Worker {
   void run_guests(const Case& the_case, std::vector<Outcome>& out);
   Result<void> investigate(std::uint64_t number, Snippet snippet);
   Result<Snippet> minimise(Snippet snippet);
+  const Generator& generator_for(std::uint64_t number) const {
+    return generators_[static_cast<unsigned>(width_of_case(options_, number))];
+  }
   void count(const Snippet& snippet, const Case& the_case, const Outcome& native);
   void watch();
 
@@ -49,7 +53,7 @@ class Worker {
   Statistics& statistics_;
   Clock::time_point deadline_;
   cpu::CpuidPolicy policy_;
-  Generator generator_;
+  std::array<Generator, code_widths> generators_;
   PatternPool pool_;
   Oracle oracle_;
   std::vector<std::unique_ptr<Guest>> guests_;
