@@ -2,6 +2,7 @@
 #include <Zydis/Zydis.h>
 
 #include "cpu/bt/callouts.h"
+#include "cpu/bt/descriptor.h"
 #include "cpu/bt/vcpu.h"
 
 namespace veneer::cpu::bt {
@@ -119,11 +120,8 @@ static bool load_system_segment(BtVcpu& v, std::uint16_t selector, Segment& out,
   const std::uint16_t error = selector & 0xfffc;
   if (selector & 4) return v.raise(VECTOR_GP, error);
   if (!v.read_descriptor(selector, low, high, true, VECTOR_GP)) return false;
-  out.selector = selector;
-  out.attributes = static_cast<std::uint16_t>(((low >> 40) & 0xff) | ((low >> 44) & 0xf00));
-  out.limit = static_cast<std::uint32_t>((low & 0xffff) | ((low >> 32) & 0xf0000));
-  if (out.attributes & Segment::G) out.limit = (out.limit << 12) | 0xfff;
-  out.base = ((low >> 16) & 0xffffff) | ((low >> 32) & 0xff000000u) | (high << 32);
+  out = unpack_descriptor(selector, low);
+  out.base |= high << 32;
   return true;
 }
 

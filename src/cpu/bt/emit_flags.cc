@@ -126,7 +126,7 @@ void Translator::emit_rebuild(const Flags& flags) {
 }
 
 /// Makes the hardware flags right. Uses T2 at most: an address in T0 and an addend in T1 stay.
-void Translator::materialise(const Insn*) {
+void Translator::materialise() {
   if (flags_.at == FlagsAt::Hardware) return;
   emit_rebuild(flags_);
   flags_.at = FlagsAt::Hardware;

@@ -152,11 +152,9 @@ void Translator::emit_cold_access(Cold& cold) {
   // Behind the descriptor: the way back to the fast form; behind that the bounced one.
   const bool bounces = (d.flags & AccessDescriptor::WRITE) && cold.body;
   d.jump_bytes = d.flags & AccessDescriptor::MASKED ? masked_record_distance + 8 : 5;
-  Assembler::Mark descriptor = a_.here();
   std::uint64_t raw;
   std::memcpy(&raw, &d, 8);
   a_.imm64(raw);
-  (void)descriptor;
   a_.jmp_to(cold.resume);
   if (d.flags & AccessDescriptor::MASKED) {
     auto* record = new (cache_.arena(sizeof(CalloutRecord))) CalloutRecord;

@@ -151,7 +151,7 @@ void Translator::emit_high_byte(const Insn& insn, const HostOperand* memory) {
 void Translator::native_body(const Insn& insn, bool cold) {
   // On the slow path the flags are rebuilt already, and the state is the fast path's.
   if (!cold) {
-    if (flags_need_hardware(insn)) materialise(&insn);
+    if (flags_need_hardware(insn)) materialise();
     side_[&insn - insns_].flags = flags_.at;
   }
   const HostOperand operand;
@@ -163,7 +163,7 @@ void Translator::emit_grouped(const Insn& insn) {
   const MemoryOperand m = memory_operand(insn);
   if (insn.group_leader) check_group(insn, m);
   const HostOperand operand = group_operand(insn, m);
-  if (flags_need_hardware(insn)) materialise(&insn);
+  if (flags_need_hardware(insn)) materialise();
   note_native_fault(insn);
   emit_operation(insn, &operand);
 }
@@ -172,7 +172,7 @@ void Translator::emit_native(const Insn& insn) {
   using x86::AddressForm;
   switch (insn.row.form) {
     case AddressForm::None:
-      if (flags_need_hardware(insn)) materialise(&insn);
+      if (flags_need_hardware(insn)) materialise();
       note_native_fault(insn);
       emit_operation(insn, nullptr);
       return;
@@ -234,7 +234,7 @@ void Translator::emit_moffs(const Insn& insn) {
 }
 
 void Translator::bit_string_body(const Insn& insn, bool cold) {
-  if (!cold && flags_need_hardware(insn)) materialise(&insn);
+  if (!cold && flags_need_hardware(insn)) materialise();
   // The operand is reached already: only the index within it is left. No flags may change but by the instruction.
   const unsigned bits = insn.z.operand_width;
   bool high;
@@ -279,7 +279,7 @@ void Translator::emit_lea(const Insn& insn) {
   const MemoryOperand m = memory_operand(insn);
   bool high;
   const auto guest = static_cast<unsigned>(gpr_number(insn.op[0].reg.value, high));
-  if (flags_need_hardware(insn)) materialise(&insn);  // the target may be an operand of the recipe
+  if (flags_need_hardware(insn)) materialise();  // the target may be an operand of the recipe
   const unsigned width = insn.z.operand_width;
   const bool direct = width != 16 && resident(guest);
   const bool wide = width == 64 && m.address_bytes == 8;

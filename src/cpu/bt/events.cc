@@ -2,6 +2,7 @@
 //
 // SDM 3A chapter 6 (6.12 protected mode, 6.14 64-bit mode, 6.15 double fault) and 20.1.4 (real mode).
 #include "base/bits.h"
+#include "cpu/bt/descriptor.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/stack_access.h"
 #include "cpu/bt/vcpu.h"
@@ -130,9 +131,8 @@ bool BtVcpu::deliver_long_mode(const Fault& what, EventKind kind, std::uint64_t 
     return false;
   }
   b->gpr[RSP] = sp - bytes;
-  Segment cs;
-  cs.selector = static_cast<std::uint16_t>((selector & ~3u) | new_cpl);
-  cs.attributes = static_cast<std::uint16_t>(((d >> 40) & 0xff) | ((d >> 44) & 0xf00));
+  Segment cs = unpack_descriptor(static_cast<std::uint16_t>((selector & ~3u) | new_cpl), d);
+  cs.base = 0;  // 64-bit code has neither base nor limit
   cs.limit = 0xffffffffu;
   set_segment(CS, cs);
   if (switched) {
@@ -192,11 +192,7 @@ bool BtVcpu::deliver_protected(const Fault& what, EventKind kind, std::uint64_t 
     if ((ss_selector & 3u) != new_cpl || ((ssd >> 45) & 3) != new_cpl || ((ssd >> 40) & 0x1a) != 0x12)
       return raise(VECTOR_TS, ss_error);
     if (!((ssd >> 47) & 1)) return raise(VECTOR_SS, ss_error);
-    new_ss.selector = ss_selector;
-    new_ss.attributes = static_cast<std::uint16_t>(((ssd >> 40) & 0xff) | ((ssd >> 44) & 0xf00));
-    new_ss.limit = static_cast<std::uint32_t>((ssd & 0xffff) | ((ssd >> 32) & 0xf0000));
-    if (new_ss.attributes & Segment::G) new_ss.limit = (new_ss.limit << 12) | 0xfff;
-    new_ss.base = ((ssd >> 16) & 0xffffff) | ((ssd >> 32) & 0xff000000u);
+    new_ss = unpack_descriptor(ss_selector, ssd);
     sp = esp;
   }
   const std::uint64_t stack_mask = (new_ss.attributes & Segment::DB) ? 0xffffffffu : 0xffffu;
@@ -222,13 +218,7 @@ bool BtVcpu::deliver_protected(const Fault& what, EventKind kind, std::uint64_t 
   if (!write_memory((new_ss.base + new_sp) & 0xffffffffu, image, n * width, true)) return false;
   b->gpr[RSP] = (switched ? 0 : reg(RSP) & ~stack_mask) | new_sp;
   if (switched) set_segment(SS, new_ss);
-  Segment cs;
-  cs.selector = static_cast<std::uint16_t>((selector & ~3u) | new_cpl);
-  cs.attributes = static_cast<std::uint16_t>(((d >> 40) & 0xff) | ((d >> 44) & 0xf00));
-  cs.limit = static_cast<std::uint32_t>((d & 0xffff) | ((d >> 32) & 0xf0000));
-  if (cs.attributes & Segment::G) cs.limit = (cs.limit << 12) | 0xfff;
-  cs.base = ((d >> 16) & 0xffffff) | ((d >> 32) & 0xff000000u);
-  set_segment(CS, cs);
+  set_segment(CS, unpack_descriptor(static_cast<std::uint16_t>((selector & ~3u) | new_cpl), d));
   if (vm86)
     for (SegReg which : {ES, DS, FS, GS}) set_segment(which, Segment{});
   std::uint64_t clear = RFLAGS_TF | RFLAGS_NT | RFLAGS_RF | RFLAGS_VM;
@@ -319,14 +309,10 @@ Outcome BtVcpu::interrupt_return(unsigned operand_bytes) {
   if ((type & 0x18) != 0x18 || rpl < cpl_) return fault(VECTOR_GP, error);
   if ((type & 4) ? dpl > rpl : dpl != rpl) return fault(VECTOR_GP, error);
   if (!((d >> 47) & 1)) return fault(VECTOR_NP, error);
-  Segment cs;
-  cs.selector = selector;
-  cs.attributes = static_cast<std::uint16_t>(((d >> 40) & 0xff) | ((d >> 44) & 0xf00));
-  cs.limit = static_cast<std::uint32_t>((d & 0xffff) | ((d >> 32) & 0xf0000));
-  if (cs.attributes & Segment::G) cs.limit = (cs.limit << 12) | 0xfff;
+  Segment cs = unpack_descriptor(selector, d);
   const bool to64 = s.long_mode() && (cs.attributes & Segment::L);
   if (to64 && (cs.attributes & Segment::DB)) return fault(VECTOR_GP, error);
-  cs.base = to64 ? 0 : ((d >> 16) & 0xffffff) | ((d >> 32) & 0xff000000u);
+  if (to64) cs.base = 0;
   if (to64 ? !canonical(rip) : rip > cs.limit) return fault(VECTOR_GP, 0);
 
   const bool outer = rpl > cpl_;
@@ -345,10 +331,7 @@ Outcome BtVcpu::interrupt_return(unsigned operand_bytes) {
       if ((ss_selector & 3u) != rpl || ((sd >> 45) & 3) != rpl || ((sd >> 40) & 0x1a) != 0x12)
         return fault(VECTOR_GP, ss_error);
       if (!((sd >> 47) & 1)) return fault(VECTOR_SS, ss_error);
-      ss.attributes = static_cast<std::uint16_t>(((sd >> 40) & 0xff) | ((sd >> 44) & 0xf00));
-      ss.limit = static_cast<std::uint32_t>((sd & 0xffff) | ((sd >> 32) & 0xf0000));
-      if (ss.attributes & Segment::G) ss.limit = (ss.limit << 12) | 0xfff;
-      ss.base = ((sd >> 16) & 0xffffff) | ((sd >> 32) & 0xff000000u);
+      ss = unpack_descriptor(ss_selector, sd);
     }
     set_segment(SS, ss);
     std::uint64_t new_sp = slot[3];
@@ -363,16 +346,7 @@ Outcome BtVcpu::interrupt_return(unsigned operand_bytes) {
   set_rflags((old_flags & ~mask) | (new_flags & mask));
   if (s.nmi_blocked) look_at_events();
   s.nmi_blocked = false;
-  if (outer)
-    for (SegReg which : {ES, DS, FS, GS}) {
-      const Segment& old = s.segments[which];
-      const bool conforming = (old.attributes & 0x1c) == 0x1c;
-      if ((old.attributes & Segment::P) && !conforming && old.dpl() < rpl) {
-        Segment null;
-        null.base = engine_.null_keeps_base() && (which == FS || which == GS) ? b->segment_base[which] : 0;
-        set_segment(which, null);
-      }
-    }
+  if (outer) drop_inner_segments();
   mode_changed();
   return Outcome::Leave;
 }

@@ -2,6 +2,7 @@
 //
 // Register-only. SDM 3A chapters 3, 5 and 6; far transfers SDM 2 (JMP, CALL, RET).
 #include "base/bits.h"
+#include "cpu/bt/descriptor.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/stack_access.h"
 #include "cpu/bt/vcpu.h"
@@ -15,16 +16,6 @@ constexpr unsigned TYPE_CODE = 8, TYPE_CONFORMING = 4, TYPE_WRITE_READ = 2, TYPE
 
 unsigned type_of(std::uint64_t d) { return static_cast<unsigned>(d >> 40) & 15; }
 unsigned dpl_of(std::uint64_t d) { return static_cast<unsigned>(d >> 45) & 3; }
-
-Segment unpack(std::uint16_t selector, std::uint64_t d) {
-  Segment g;
-  g.selector = selector;
-  g.attributes = static_cast<std::uint16_t>(((d >> 40) & 0xff) | ((d >> 44) & 0xf00));
-  g.limit = static_cast<std::uint32_t>((d & 0xffff) | ((d >> 32) & 0xf0000));
-  if (g.attributes & Segment::G) g.limit = (g.limit << 12) | 0xfff;
-  g.base = ((d >> 16) & 0xffffff) | ((d >> 32) & 0xff000000u);
-  return g;
-}
 
 bool flat(const Segment& g) {
   // Expand-up, 4 GiB.
@@ -136,7 +127,7 @@ bool BtVcpu::load_segment(SegReg which, std::uint16_t selector) {
     const std::uint64_t base = (selector & 4) ? s.ldtr.base : s.gdtr.base;
     if (!write_value(base + (selector & 0xfff8u) + 5, byte5, true)) return false;
   }
-  set_segment(which, unpack(selector, d));
+  set_segment(which, unpack_descriptor(selector, d));
   mode_changed();
   return true;
 }
@@ -167,7 +158,7 @@ Outcome BtVcpu::far_jump(std::uint16_t selector, std::uint64_t offset, unsigned 
   if (!(d & DESC_S)) return fault(VECTOR_GP, error);  // gates and tasks: docs/QUIRKS.md
   if (!code_ok(type_of(d), dpl_of(d), selector & 3u, cpl_)) return fault(VECTOR_GP, error);
   if (!(d & DESC_P)) return fault(VECTOR_NP, error);
-  Segment g = unpack(static_cast<std::uint16_t>((selector & ~3u) | cpl_), d);
+  Segment g = unpack_descriptor(static_cast<std::uint16_t>((selector & ~3u) | cpl_), d);
   if (s.long_mode() && (g.attributes & Segment::L)) {
     if (g.attributes & Segment::DB) return fault(VECTOR_GP, error);
     if (!canonical(offset)) return fault(VECTOR_GP, 0);
@@ -203,6 +194,17 @@ Outcome BtVcpu::far_call(std::uint16_t selector, std::uint64_t offset, unsigned 
   return Outcome::Leave;
 }
 
+void BtVcpu::drop_inner_segments() {
+  for (SegReg which : {ES, DS, FS, GS}) {
+    const Segment& old = s.segments[which];
+    const bool conforming = (old.attributes & 0x1c) == 0x1c;
+    if (!(old.attributes & Segment::P) || conforming || old.dpl() >= s.segments[SS].dpl()) continue;
+    Segment null;
+    null.base = engine_.null_keeps_base() && (which == FS || which == GS) ? b->segment_base[which] : 0;
+    set_segment(which, null);
+  }
+}
+
 Outcome BtVcpu::far_return(unsigned operand_bytes, unsigned release_bytes) {
   const std::uint64_t stack_mask = code64() ? ~std::uint64_t{0} : mode.has(Mode::STACK32) ? 0xffffffffu : 0xffffu;
   const std::uint64_t base = code64() ? 0 : s.segments[SS].base;
@@ -222,8 +224,7 @@ Outcome BtVcpu::far_return(unsigned operand_bytes, unsigned release_bytes) {
   }
   const unsigned rpl = selector & 3u;
   const std::uint16_t error = selector & 0xfffc;
-  if (rpl != cpl_ &&
-      (!slot(3 * operand_bytes + release_bytes, ss) || !slot(2 * operand_bytes + release_bytes, new_sp)))
+  if (rpl != cpl_ && (!slot(3 * operand_bytes + release_bytes, ss) || !slot(2 * operand_bytes + release_bytes, new_sp)))
     return Outcome::Fault;
   if (!error) return fault(VECTOR_GP, 0);
   if (rpl < cpl_) return fault(VECTOR_GP, error);
@@ -233,7 +234,7 @@ Outcome BtVcpu::far_return(unsigned operand_bytes, unsigned release_bytes) {
   if (!(d & DESC_S) || !(type & TYPE_CODE)) return fault(VECTOR_GP, error);
   if ((type & TYPE_CONFORMING) ? dpl > rpl : dpl != rpl) return fault(VECTOR_GP, error);
   if (!(d & DESC_P)) return fault(VECTOR_NP, error);
-  Segment g = unpack(selector, d);
+  Segment g = unpack_descriptor(selector, d);
   const bool to64 = s.long_mode() && (g.attributes & Segment::L);
   if (to64) {
     if (!canonical(rip)) return fault(VECTOR_GP, 0);
@@ -268,15 +269,7 @@ Outcome BtVcpu::far_return(unsigned operand_bytes, unsigned release_bytes) {
   if (!to64 && !(s.segments[SS].attributes & Segment::DB))
     b->gpr[RSP] = (sp & ~std::uint64_t{0xffff}) | (b->gpr[RSP] & 0xffff);
   b->rip = rip;
-  for (SegReg which : {ES, DS, FS, GS}) {
-    const Segment& old = s.segments[which];
-    const bool conforming = (old.attributes & 0x1c) == 0x1c;
-    if ((old.attributes & Segment::P) && !conforming && old.dpl() < cpl_) {
-      Segment null;
-      null.base = engine_.null_keeps_base() && (which == FS || which == GS) ? b->segment_base[which] : 0;
-      set_segment(which, null);
-    }
-  }
+  drop_inner_segments();
   mode_changed();
   return Outcome::Leave;
 }

@@ -90,7 +90,7 @@ class Translator {
   void flags_before_stack_access(const Insn& insn);
   /// The instruction changes an operand of the recipe: makes the flags now and forgets it.
   void drop_lost_recipe(const Insn& insn);
-  void materialise(const Insn* at = nullptr);
+  void materialise();
   void emit_rebuild(const Flags& flags);
   void emit_recipe(const Insn& insn);
   void save_image();

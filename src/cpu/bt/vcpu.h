@@ -167,6 +167,8 @@ class BtVcpu final : public Vcpu {
   Outcome far_jump(std::uint16_t selector, std::uint64_t offset, unsigned operand_bytes);
   Outcome far_call(std::uint16_t selector, std::uint64_t offset, unsigned operand_bytes, const CalloutRecord& r);
   Outcome far_return(unsigned operand_bytes, unsigned release_bytes);
+  /// After a return to an outer level: data segments it may not use become null (SDM 3A 5.8.6).
+  void drop_inner_segments();
   void set_rip(std::uint64_t rip) { b->rip = rip; }
 
   // ---- events (events.cc)
