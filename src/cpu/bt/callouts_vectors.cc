@@ -45,7 +45,11 @@ bool xsave_enabled(BtVcpu& v) {
 }
 
 bool area(BtVcpu& v, const CalloutRecord& r, unsigned alignment, std::uint64_t& address) {
-  if (!v.linear_address(r.memory, address)) return false;
+  if (!v.linear_address(r.memory, address)) {
+    // Alignment comes before #SS here, in the XSAVE family (Zen 4).
+    if (alignment == 64 && (v.effective_address(r.memory) & (alignment - 1))) v.raise(VECTOR_GP, 0);
+    return false;
+  }
   // FXSAVE and FXRSTOR prefer #AC, for addresses that are not even a multiple of 4 (Zen 4).
   if (alignment == 16 && v.must_be_aligned() && (address & 3)) return v.raise(VECTOR_AC, 0);
   if (address & (alignment - 1)) return v.raise(VECTOR_GP, 0);

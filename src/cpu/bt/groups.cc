@@ -208,7 +208,7 @@ void Translator::check_group(const Insn& insn, const MemoryOperand& m) {
   Cold& cold = check(insn, {.size = size, .write = group.write, .read = true, .stack = stack}, nullptr);
   cold.kind = ColdKind::Group;
   // The range's check is not the operand's: what its mask or alignment has to say, the ungrouped variant asks.
-  cold.descriptor.flags &= static_cast<std::uint8_t>(~(AccessDescriptor::MASKED | AccessDescriptor::ALIGNED));
+  cold.descriptor.flags &= static_cast<std::uint8_t>(~AccessDescriptor::MASKED);
   cold.descriptor.flags |= AccessDescriptor::GROUP;
   cold.descriptor.jump_bytes = static_cast<std::uint16_t>(m.displacement - insn.group_low);  // where its own access is
   if (rip) a_.lea(T1, T1, T0, 0, -insn.group_low);

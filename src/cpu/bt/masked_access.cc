@@ -100,7 +100,8 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
   const std::uint64_t parts[2] = {checked & low_bits(first), first < d.size ? checked >> first : 0};
   const unsigned starts[2] = {0, first};
   // #AC is about elements here, and VMASKMOV has none (Zen 4).
-  if (masked_.bytes && r.vector.kind != MaskKind::SignBits && !check_alignment(address, r.vector.element_bytes))
+  if (masked_.bytes && r.vector.kind != MaskKind::SignBits && (!code64() || canonical(address)) &&
+      !check_alignment(address, r.vector.element_bytes))
     return fail();
   HostPtr host[2] = {};
   for (unsigned i = 0; i < 2; i++) {

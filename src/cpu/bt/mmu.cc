@@ -363,7 +363,9 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     raise(VECTOR_MF);
     return fail();
   }
-  const bool misaligned = (d.flags & AccessDescriptor::ALIGNED) && (address & (d.size - 1u)) && !misalignment_allowed();
+  const bool group = d.flags & AccessDescriptor::GROUP;
+  const bool misaligned =
+      (d.flags & AccessDescriptor::ALIGNED) && !group && (address & (d.size - 1u)) && !misalignment_allowed();
   const bool masked = d.flags & AccessDescriptor::MASKED;
   if ((force_gp_ && reachable) || (misaligned && !masked)) {
     force_gp_ = false;
@@ -396,6 +398,7 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     constexpr std::uint64_t to_variant = 5;
     if (first != d.size) return to_variant;
     HostPtr page = page_pointer(address, access, false, unused, faulted);
+    if (faulted && (d.flags & AccessDescriptor::ALIGNED)) return to_variant;  // #GP may come first
     if (faulted) {
       if (fault_.vector == VECTOR_PF) fault_.address += d.jump_bytes;
       return fail();

@@ -26,12 +26,15 @@ StringState start(BtVcpu& v, const CalloutRecord& r) {
   return s;
 }
 
+template <unsigned Size>
 bool linear(BtVcpu& v, const CalloutRecord& r, unsigned reg, const StringState& s, std::uint64_t& out) {
   MemoryOperand m;
   m.address_bytes = static_cast<std::uint8_t>(s.address_bytes);
   m.segment = reg == RDI ? static_cast<std::uint8_t>(ES) : r.memory.segment;
   m.displacement = static_cast<std::int64_t>(v.reg(reg) & s.mask);
-  return v.linear_address(m, out);
+  if (!v.linear_address(m, out)) return false;
+  if (!v.code64() || v.canonical(out + Size - 1)) return true;
+  return v.raise(m.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
 }
 
 void advance(BtVcpu& v, unsigned reg, const StringState& s, std::uint64_t bytes) {
@@ -77,7 +80,7 @@ Outcome movs(BtVcpu& v, const CalloutRecord& r) {
   while (s.count) {
     std::uint64_t from, to;
     // The source's faults come first.
-    if (!linear(v, r, RSI, s, from) || !v.probe(from, Access::Read) || !linear(v, r, RDI, s, to))
+    if (!linear<Size>(v, r, RSI, s, from) || !v.probe(from, Access::Read) || !linear<Size>(v, r, RDI, s, to))
       return Outcome::Fault;
     std::uint64_t n = std::min({s.count, in_page(from, Size, s.backward), in_page(to, Size, s.backward)});
     if (one_by_one(v)) n = 1;
@@ -124,7 +127,7 @@ Outcome stos(BtVcpu& v, const CalloutRecord& r) {
   StringState s = start(v, r);
   while (s.count) {
     std::uint64_t to;
-    if (!linear(v, r, RDI, s, to)) return Outcome::Fault;
+    if (!linear<Size>(v, r, RDI, s, to)) return Outcome::Fault;
     std::uint64_t n = std::min(s.count, in_page(to, Size, s.backward));
     if (one_by_one(v)) n = 1;
     GuestPhys physical;
@@ -159,7 +162,7 @@ Outcome lods(BtVcpu& v, const CalloutRecord& r) {
   StringState s = start(v, r);
   while (s.count) {
     std::uint64_t from, value = 0;
-    if (!linear(v, r, RSI, s, from) || !v.read_memory(from, &value, Size)) return Outcome::Fault;
+    if (!linear<Size>(v, r, RSI, s, from) || !v.read_memory(from, &value, Size)) return Outcome::Fault;
     v.set_reg(RAX, value, Size);
     advance(v, RSI, s, Size);
     finish(v, r, s, 1);
@@ -187,7 +190,7 @@ Outcome compare_string(BtVcpu& v, const CalloutRecord& r) {
     std::uint64_t address, left = v.reg(RAX), right = 0;
     auto fetch = [&](unsigned pointer, std::uint64_t& value) {
       value = 0;
-      return linear(v, r, pointer, s, address) && v.read_memory(address, &value, Size);
+      return linear<Size>(v, r, pointer, s, address) && v.read_memory(address, &value, Size);
     };
     // If both operands fault, it is ES:[rDI] that does; but [rSI] in REPE CMPSB, which is fast (Zen 4).
     const bool source_first = !Scan && Size == 1 && r.rep == 0xf3;
