@@ -244,7 +244,6 @@ void BtVcpu::physical_write(GuestPhys address, const void* data, unsigned size) 
     if (slot->code_pages[offset >> page_shift].load(std::memory_order_relaxed)) code_written(*slot, offset, size);
     return;
   }
-  if (slot) return;  // ROM swallows writes
   auto* from = static_cast<const std::uint8_t*>(data);
   flight::record(flight::ring(index_), flight::Event::MmioWrite, b->page_address, address.value, size);
   with_vectors_saved([&] {
