@@ -5,8 +5,8 @@ from guest import GUEST_DIR, Guest
 
 
 class Programs(unittest.TestCase):
-    def group(self, name, timeout, *flags):
-        cmdline = f"console=ttyS0 quiet panic=-1 programs={name}"
+    def group(self, name, timeout, *flags, cmdline=""):
+        cmdline = f"console=ttyS0 quiet panic=-1 programs={name} {cmdline}"
         with Guest("--memory", "1G", "--no-reboot", *flags, initrd=f"{GUEST_DIR}/programs.cpio", cmdline=cmdline) as guest:
             guest.expect(f"GROUP {name}", 120)
             result = guest.expect(r"^PROGRAMS: (\d+) passed, (\d+) failed", timeout)
@@ -22,6 +22,12 @@ class Programs(unittest.TestCase):
 
     def test_gcc(self):
         self.group("gcc", 600)
+
+    def test_system(self):
+        self.group("system", 600, cmdline="vsyscall=xonly")
+
+    def test_system_on_micro(self):
+        self.group("system", 600, "--machine", "micro")
 
     def test_openssl(self):
         self.group("openssl", 600)

@@ -43,7 +43,7 @@ Outcome callout_mov_to_segment(BtVcpu& v, const CalloutRecord& r) {
   const Mode before = v.mode;
   if (!v.load_segment(static_cast<SegReg>(r.modrm_reg), selector)) return Outcome::Fault;
   if (r.modrm_reg == SS) {
-    v.set_interrupt_shadow();
+    v.stack_switch_shadow();
     return Outcome::Next;
   }
   return same_but_single(before, v.mode) ? Outcome::Continue : Outcome::Next;

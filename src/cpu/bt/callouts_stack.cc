@@ -24,7 +24,7 @@ Outcome callout_pop_segment(BtVcpu& v, const CalloutRecord& r) {
   v.b->gpr[RSP] = sp;
   if (!v.load_segment(which, static_cast<std::uint16_t>(selector))) return Outcome::Fault;
   v.b->gpr[RSP] = popped;
-  if (which == SS) v.set_interrupt_shadow();
+  if (which == SS) v.stack_switch_shadow();
   return Outcome::Next;
 }
 

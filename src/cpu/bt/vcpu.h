@@ -195,8 +195,13 @@ class BtVcpu final : public Vcpu {
   unsigned instruction_breakpoints(std::uint64_t linear) const;
   /// #DB with these bits in DR6.
   void debug_exception(std::uint64_t dr6_bits, std::uint64_t return_rip);
-  /// SYSCALL that masks TF gives no single-step trap behind it; everything else that clears TF does.
+  /// No single-step trap behind this instruction: a SYSCALL that masks TF. Everything else that clears TF traps.
   void drop_trap() { trap_dropped_ = true; }
+  /// MOV SS and POP SS hold interrupts and single-step traps until after the next instruction (SDM 3A 6.8.3).
+  void stack_switch_shadow() {
+    set_interrupt_shadow();
+    drop_trap();
+  }
 
   // ---- vectors (vectors.cc)
   void save_vectors();
