@@ -129,11 +129,13 @@ std::string describe_ending(const Outcome& outcome) {
   return fmt::format("{}({:#x}) at {:#x}{}", name, outcome.error, outcome.image.rip, cr2);
 }
 
-std::vector<std::string> differences(std::uint64_t components, Outcome& native, Outcome& guest) {
+std::vector<std::string> differences(CodeWidth width, std::uint64_t components, Outcome& native, Outcome& guest) {
   if (native.ending != Ending::Exception || guest.ending != Ending::Exception) {
     if (native.ending == guest.ending) return {};
     return {fmt::format("ends     native {}  guest {}", describe_ending(native), describe_ending(guest))};
   }
+  // On the way back to a 16-bit stack segment the kernel's own stack pointer shows in RSP's upper half.
+  if (width == CodeWidth::Bits16) native.image.gpr[RSP] &= 0xffffffff;
   canonicalise(components, native.image.xsave);
   canonicalise(components, guest.image.xsave);
   return Comparison(native, guest).run(components);

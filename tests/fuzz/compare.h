@@ -10,7 +10,7 @@ namespace veneer::fuzz {
 
 /// One line for each thing that differs; empty when nothing does. mask.md says what is left out and why.
 /// `native` and `guest` are changed: their vector areas are made comparable.
-std::vector<std::string> differences(std::uint64_t components, Outcome& native, Outcome& guest);
+std::vector<std::string> differences(CodeWidth width, std::uint64_t components, Outcome& native, Outcome& guest);
 
 /// "#PF(0x6) at 0x2000000" and the like.
 std::string describe_ending(const Outcome& outcome);

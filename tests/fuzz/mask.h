@@ -10,6 +10,7 @@ inline constexpr const char* mask_text = R"(Not compared, and why:
   MXCSR_MASK, reserved     bytes 28-31 and 416-511 of the area belong to the processor and the kernel.
   components in their      an area marked "initial" may hold anything: both sides are given initial values first.
   initial configuration
+  RSP's upper half         in 16-bit code: natively the kernel's own stack pointer shows there.
   #PF error code bit 0     for addresses from 0x7ffffffff000 on: Linux always reports a protection violation there.
 
 Not run:

@@ -68,11 +68,11 @@ void Worker::run_guests(const Case& the_case, std::vector<Outcome>& out) {
   }
 }
 
-Worker::Finding Worker::compare_all(const Outcome& native, std::vector<Outcome>& guests) {
+Worker::Finding Worker::compare_all(CodeWidth width, const Outcome& native, std::vector<Outcome>& guests) {
   Finding finding;
   for (std::size_t i = 0; i < guests.size(); i++) {
     Outcome copy = native;
-    std::vector<std::string> lines = differences(policy_.xcr0_mask(), copy, guests[i]);
+    std::vector<std::string> lines = differences(width, policy_.xcr0_mask(), copy, guests[i]);
     if (lines.empty()) continue;
     finding.modes += finding.modes.empty() ? "" : ", ";
     finding.modes += guest_mode_names[static_cast<unsigned>(guests_[i]->mode())];
@@ -89,7 +89,7 @@ Result<Worker::Finding> Worker::run_once(const Snippet& snippet) {
   if (slot.output.ending != Ending::Exception) return Finding{};
   std::vector<Outcome> guests;
   run_guests(slot.input, guests);
-  return compare_all(slot.output, guests);
+  return compare_all(slot.input.width, slot.output, guests);
 }
 
 Result<Snippet> Worker::minimise(Snippet snippet) {
@@ -173,7 +173,7 @@ Result<void> Worker::run_batch(unsigned count_of) {
       continue;
     }
     count(snippets[i], oracle_.slot(i).input, native);
-    if (!compare_all(native, guests[i]).lines.empty()) differing.push_back(i);
+    if (!compare_all(snippets[i].width, native, guests[i]).lines.empty()) differing.push_back(i);
   }
   statistics_.next_case = first + count_of;
   for (const unsigned i : differing) {

@@ -90,13 +90,26 @@ void Translator::goto_offset(std::int32_t target, const Insn* branch, Poll when)
   goto_address_in_t0(branch);
 }
 
-/// True for 64-bit code's near branches with 66h as AMD's processors have them: RIP is cut to 16 bits.
-bool Translator::cuts_target(const Insn& insn) const { return wide_address() && insn.z.operand_width == 16; }
+/// True when a direct near branch with 16-bit operands may leave this page: IP is cut to 16 bits. In 64-bit code such
+/// branches are AMD's alone; in 16-bit code targets in the page are taken not to wrap.
+bool Translator::cuts_target(const Insn& insn) const {
+  if (insn.z.operand_width != 16) return false;
+  if (mode_.has(Mode::CODE64 | Mode::CODE32)) return true;
+  const std::int32_t target = branch_target(insn);
+  return target < 0 || target >= static_cast<std::int32_t>(page_size);
+}
 
-/// Leaves the block for the low 16 bits of a place relative to this page.
+/// Leaves the block for the low 16 bits, in CS, of a place relative to this page.
 void Translator::goto_cut_offset(std::int32_t target, const Insn& branch) {
   address_to_t0(target);
+  if (mode_.has(Mode::CS_BASE)) {
+    // Without flags: x - base = x + ~base + 1.
+    a_.load_gs(T1, VENEER_BLOCK_OFFSET(segment_base) + 8 * CS);
+    a_.not_(T1);
+    a_.lea(T0, T0, T1, 0, 1, false);
+  }
   a_.movzx16(T0, T0);
+  add_code_base();
   goto_address_in_t0(&branch);
 }
 

@@ -70,6 +70,11 @@ void Translator::offset_address(const MemoryOperand& m, Host to, bool wide) {
 /// T0 = the linear address. Uses T1.
 void Translator::effective_address(const MemoryOperand& m) {
   offset_address(m, T0, m.address_bytes == 8);
+  add_segment_base(m);
+}
+
+/// Makes the offset in T0 linear. Uses T1.
+void Translator::add_segment_base(const MemoryOperand& m) {
   bool segment_base = m.segment == FS || m.segment == GS;
   if (!mode_.has(Mode::CODE64)) {
     segment_base |= (m.segment == DS && mode_.has(Mode::DS_BASE)) || (m.segment == ES && mode_.has(Mode::ES_BASE)) ||

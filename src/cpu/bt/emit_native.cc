@@ -253,7 +253,8 @@ void Translator::bit_string_body(const Insn& insn, bool cold) {
 /// BT, BTS, BTR, BTC m,r: the register indexes a bit string far beyond the operand (SDM 2A 3.1.1.9).
 void Translator::emit_bit_string(const Insn& insn) {
   flags_before_access(insn);
-  effective_address(memory_operand(insn));
+  const MemoryOperand m = memory_operand(insn);
+  offset_address(m, T0, m.address_bytes == 8);
   const unsigned bits = insn.z.operand_width;
   const unsigned bytes = bits / 8;
   bool high;
@@ -268,7 +269,9 @@ void Translator::emit_bit_string(const Insn& insn) {
   }
   a_.mov_imm32(T2, bits == 64 ? 6 : bits == 32 ? 5 : 4);
   a_.sarx(T1, T1, T2);
-  a_.lea(T0, T0, T1, bits == 64 ? 3 : bits == 32 ? 2 : 1, 0, insn.z.address_width == 64);
+  a_.lea(T0, T0, T1, bits == 64 ? 3 : bits == 32 ? 2 : 1, 0, m.address_bytes == 8);
+  if (m.address_bytes == 2) a_.movzx16(T0, T0);
+  add_segment_base(m);
   const bool write = insn.mnemonic() != ZYDIS_MNEMONIC_BT;
   Cold& cold = check(insn, {.size = bytes, .write = write}, &Translator::bit_string_body);
   bit_string_body(insn, false);

@@ -35,7 +35,12 @@ void put_modrm(Assembler& a, const Insn& insn, const Substitution& s, unsigned r
 void put_tail(Assembler& a, const Insn& insn) {
   const auto& raw = insn.z.raw;
   const unsigned start = raw.modrm.offset + 1u + (raw.sib.offset ? 1u : 0u) + raw.disp.size / 8u;
-  for (unsigned i = start; i < insn.z.length; i++) a.byte(insn.raw[i]);
+  // The register in an immediate has 3 bits outside 64-bit mode (SDM 2A 2.3.11); the host would look at the fourth.
+  bool is4 = false;
+  for (unsigned i = 0; i < insn.z.operand_count_visible; i++)
+    is4 |= insn.op[i].encoding == ZYDIS_OPERAND_ENCODING_IS4;
+  const unsigned mask = is4 && insn.z.machine_mode != ZYDIS_MACHINE_MODE_LONG_64 ? 0x7f : 0xff;
+  for (unsigned i = start; i < insn.z.length; i++) a.byte(insn.raw[i] & mask);
 }
 
 bool extended(int host) { return host >= 8; }
@@ -46,9 +51,18 @@ bool in_16_bit_code(const ZydisDecodedInstruction& z) {
 }
 
 /// In 16-bit code 66h means 32-bit operands and its absence 16-bit ones: the other way round than in the host's code.
-/// Not where 66h selects the operation, or its absence does (SSE, MOVNTI).
+/// Not where 66h selects the operation, or its absence does (SSE, fences, MOVNTI).
 bool operand_size_turns(const Insn& insn) {
-  if (!in_16_bit_code(insn.z) || insn.mnemonic() == ZYDIS_MNEMONIC_MOVNTI) return false;
+  if (!in_16_bit_code(insn.z)) return false;
+  switch (insn.mnemonic()) {
+    case ZYDIS_MNEMONIC_LFENCE:
+    case ZYDIS_MNEMONIC_MFENCE:
+    case ZYDIS_MNEMONIC_MOVNTI:
+    case ZYDIS_MNEMONIC_SFENCE:
+      return false;
+    default:
+      break;
+  }
   for (unsigned i = 0; i < insn.z.raw.prefix_count; i++)
     if (insn.z.raw.prefixes[i].value == 0x66 && insn.z.raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY)
       return false;

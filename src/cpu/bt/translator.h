@@ -103,6 +103,7 @@ class Translator {
   // emit_memory.cc
   void offset_address(const MemoryOperand& m, Host to, bool wide);
   void effective_address(const MemoryOperand& m);
+  void add_segment_base(const MemoryOperand& m);
   Cold& check(const Insn& insn, const AccessSpec& spec, Body body);
   void finish_access(Cold& cold) { cold.done = a_.here(); }
   void emit_cold_access(Cold& cold);
