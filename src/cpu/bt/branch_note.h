@@ -12,7 +12,7 @@
 
 namespace veneer::cpu::bt {
 
-struct BranchNote {
+struct [[gnu::packed]] BranchNote {  // in the code stream, at any address
   std::uint32_t bits;
 
   /// `stack_bytes`: what to add to rSP; 2, 4 or 8 after a CALL, negative after a RET.
