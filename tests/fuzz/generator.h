@@ -1,6 +1,7 @@
 // Makes snippets: random instructions of every row, with registers arranged so that most memory operands hit data.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -44,5 +45,8 @@ class Generator {
   std::vector<RowTemplates> rows_;
   std::vector<std::size_t> integer_rows_;
 };
+
+/// One for each width. Making one sweeps through all encodings: it is done once.
+using Generators = std::array<Generator, code_widths>;
 
 }  // namespace veneer::fuzz

@@ -41,6 +41,18 @@ CodeWidth width_of_case(const Options& options, std::uint64_t number) {
   return turn == in_16_bits ? CodeWidth::Bits16 : turn == in_32_bits ? CodeWidth::Bits32 : CodeWidth::Bits64;
 }
 
+std::string command_line(const Options& options, std::uint64_t number) {
+  std::string text = fmt::format("fuzz_cpu --seed {} --case {}", options.seed, number);
+  if (options.width) text += fmt::format(" --bits {}", code_width_names[static_cast<unsigned>(*options.width)]);
+  const GeneratorOptions defaults;
+  if (options.generator.max_instructions != defaults.max_instructions)
+    text += fmt::format(" --length {}", options.generator.max_instructions);
+  if (options.generator.alignment_check) text += " --alignment-check";
+  if (options.generator.only != defaults.only)
+    text += fmt::format(" --only {}", ZydisMnemonicGetString(options.generator.only));
+  return text;
+}
+
 std::optional<Options> parse_options(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; i++) {

@@ -26,6 +26,9 @@ struct Options {
 /// The width of the case with this number.
 CodeWidth width_of_case(const Options& options, std::uint64_t number);
 
+/// What runs this case alone: "fuzz_cpu --seed 1 --case 2".
+std::string command_line(const Options& options, std::uint64_t number);
+
 /// nullopt after an error was printed.
 std::optional<Options> parse_options(int argc, char** argv);
 

@@ -128,7 +128,7 @@ auto identity(const Template& t) {
 }  // namespace
 
 std::vector<RowTemplates> collect_templates(const ZydisDecoder& decoder, const cpu::x86::FeatureGate& gate) {
-  constexpr std::uint8_t rm_rbx = 3, rm_sib = 4;  // gathers and scatters decode only with a SIB byte
+  constexpr std::uint8_t rm_sib = 4;  // gathers and scatters decode only with a SIB byte
   std::map<ZydisMnemonic, std::map<decltype(identity({})), Template>> found;
   const auto visit = [&](const cpu::x86::SweepItem& item) {
     if (!gate.offered(item.instruction) || !may_run_natively(item.instruction)) return;
@@ -136,7 +136,6 @@ std::vector<RowTemplates> collect_templates(const ZydisDecoder& decoder, const c
     const Template t = dissect(item);
     found[t.mnemonic].emplace(identity(t), t);
   };
-  cpu::x86::sweep_encodings(decoder, rm_rbx, visit);
   cpu::x86::sweep_encodings(decoder, rm_sib, visit);
   std::vector<RowTemplates> rows;
   for (const auto& [mnemonic, forms] : found) {

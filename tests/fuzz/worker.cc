@@ -10,18 +10,13 @@
 
 namespace veneer::fuzz {
 
-namespace {
-constexpr std::uint64_t any_tsc_hz = 2'000'000'000;
-}
-
-Worker::Worker(const Options& options, Statistics& statistics, Clock::time_point deadline)
+Worker::Worker(const Options& options, const cpu::CpuidPolicy& policy, const Generators& generators,
+               Statistics& statistics, Clock::time_point deadline)
     : options_(options),
       statistics_(statistics),
       deadline_(deadline),
-      policy_(cpu::CpuidPolicy::host(1, any_tsc_hz)),
-      generators_{Generator(policy_, CodeWidth::Bits16, options.generator),
-                  Generator(policy_, CodeWidth::Bits32, options.generator),
-                  Generator(policy_, CodeWidth::Bits64, options.generator)},
+      policy_(policy),
+      generators_(generators),
       pool_(options.seed),
       oracle_(pool_, policy_.xcr0_mask()) {}
 
@@ -122,8 +117,7 @@ Result<void> Worker::investigate(std::uint64_t number, Snippet snippet) {
   if (!finding.lines.empty()) signature += finding.lines.front().substr(0, 4);
   if (!statistics_.new_signature(std::hash<std::string>{}(signature))) return {};
   if (statistics_.reports++ >= options_.max_reports) return {};
-  fmt::print("\nDIFFERENCE: fuzz_cpu --seed {} --case {}{}   ({}-bit; {}{})\n", options_.seed, number,
-             options_.width ? fmt::format(" --bits {}", code_width_names[static_cast<unsigned>(snippet.width)]) : "",
+  fmt::print("\nDIFFERENCE: {}   ({}-bit; {}{})\n", command_line(options_, number),
              code_width_names[static_cast<unsigned>(snippet.width)], finding.modes,
              again ? "" : "; not again when run alone");
   Case the_case;

@@ -22,7 +22,8 @@ class Worker {
  public:
   using Clock = std::chrono::steady_clock;
 
-  Worker(const Options& options, Statistics& statistics, Clock::time_point deadline);
+  Worker(const Options& options, const cpu::CpuidPolicy& policy, const Generators& generators, Statistics& statistics,
+         Clock::time_point deadline);
   ~Worker();
   /// Until the deadline or the last case.
   Result<void> run();
@@ -52,8 +53,8 @@ class Worker {
   const Options& options_;
   Statistics& statistics_;
   Clock::time_point deadline_;
-  cpu::CpuidPolicy policy_;
-  std::array<Generator, code_widths> generators_;
+  const cpu::CpuidPolicy& policy_;
+  const Generators& generators_;
   PatternPool pool_;
   Oracle oracle_;
   std::vector<std::unique_ptr<Guest>> guests_;
