@@ -505,6 +505,13 @@ void BtVcpu::select_context() {
 
 void BtVcpu::load_cr3(std::uint64_t value, bool keep) {
   s.cr3 = value;
+  if (!keep && (s.cr4 & CR4_PCIDE)) {
+    // All of this PCID goes, whatever root it was used with: a later load with bit 63 would revive it (SDM 3A 4.10.4.1).
+    contexts_.for_each([&](Context& c) {
+      if ((c.tag & 0xfff) == (value & 0xfff)) c.flush();
+    });
+    return select_context();
+  }
   select_context();
   if (!keep) contexts_.current().flush();
 }
