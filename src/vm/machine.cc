@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "base/log.h"
 #include "boot/linux.h"
+#include "boot/reset_vector.h"
 #include "vm/host_memory.h"
 #include "vm/layout.h"
 
@@ -113,6 +114,7 @@ Result<void> Machine::power_on() {
   const std::lock_guard hold(lock_);
   board_->reset();
   TRY_VOID(board_->write_acpi_tables());
+  if (!boot::write_reset_vector(memory_)) return Error("no RAM for the reset vector");
   cpu::ArchState waiting;  // application processors
   cpu::reset_state(waiting);
   for (cpu::ArchState* state : {&boot_state_, &waiting}) {
