@@ -17,8 +17,10 @@ def main():
     parser.add_argument("--guest", default="build/guest", help="folder with vmlinuz and initrd")
     parser.add_argument("--timeout", type=float, default=120, help="seconds for one boot")
     parser.add_argument("--log", default="boots-failed.log", help="where the console of a failed boot goes")
-    parser.add_argument("flags", nargs="*", metavar="FLAG", help="more flags of veneer run, after --")
-    options = parser.parse_args()
+    arguments = sys.argv[1:]
+    split = arguments.index("--") if "--" in arguments else len(arguments)  # argparse would lose what follows
+    options = parser.parse_args(arguments[:split])
+    flags = arguments[split + 1:]
 
     os.environ["VENEER"], os.environ["VENEER_GUEST"] = options.veneer, options.guest
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "boot"))
@@ -26,7 +28,7 @@ def main():
 
     prompts, ends = [], []
     for boot in range(1, options.count + 1):
-        with Guest(*options.flags) as guest:
+        with Guest(*flags) as guest:
             try:
                 guest.boot(options.timeout)
                 prompts.append(time.monotonic() - guest.started)
