@@ -9,7 +9,7 @@ Error Error::from_errno(std::string_view what, int errno_value) {
   std::string message(what);
   message += ": ";
   message += std::generic_category().message(errno_value);
-  return Error(std::move(message));
+  return Error(std::move(message)).with_code(errno_value);
 }
 
 }  // namespace veneer

@@ -27,8 +27,16 @@ class Error {
 
   const std::string& message() const { return message_; }
 
+  /// The errno value behind it, or 0: for callers that act on the kind (a full disk) besides printing the sentence.
+  int code() const { return code_; }
+  Error with_code(int errno_value) && {
+    code_ = errno_value;
+    return std::move(*this);
+  }
+
  private:
   std::string message_;
+  int code_ = 0;
 };
 
 /// Either a T or an Error. T must be movable.
