@@ -7,7 +7,9 @@
 
 #include <cstring>
 
+#include "base/log.h"
 #include "cpu/bt/engine_impl.h"
+#include "cpu/bt/listing.h"
 #include "cpu/bt/signals.h"
 #include "cpu/bt/stubs.h"
 #include "cpu/bt/translate.h"
@@ -173,13 +175,17 @@ Block* BtVcpu::translate_at(std::uint64_t linear, CodePageId page) {
     TranslateRequest request{page, bytes_of(page), 0, nullptr, static_cast<std::uint16_t>(linear & page_offset_mask),
                              mode};
     block = bt::translate(engine_, request);
-    if (block) return;
+    if (block) {
+      VENEER_TRACE(Translate, "guest {:#x}\n{}", linear, list_block(engine_, *block));
+      return;
+    }
     CodePageId second;
     if (!fetch_page((linear & ~page_offset_mask) + page_size, second)) return;  // the fault is noted
     announce(second);
     request.second_page = second;
     request.second_bytes = bytes_of(second);
     block = bt::translate(engine_, request);
+    if (block) VENEER_TRACE(Translate, "guest {:#x}\n{}", linear, list_block(engine_, *block));
   });
   return block;
 }
@@ -214,9 +220,9 @@ std::string BtVcpu::info_jit() const {
       "context loads   {}\n"
       "native faults   {}\n",
       cache.used_bytes() / 1024, cache.capacity_bytes() / 1024, cache.arena_used_bytes() / 1024,
-      cache.arena_capacity_bytes() / 1024, c.blocks, c.invalidated, c.instructions, c.flushes,
-      c.links, count.lookups, count.slow_accesses, count.tlb_fills, count.bounces, count.callouts, count.events,
-      count.polls, count.code_writes, count.context_switches, count.native_faults);
+      cache.arena_capacity_bytes() / 1024, c.blocks, c.invalidated, c.instructions, c.flushes, c.links, count.lookups,
+      count.slow_accesses, count.tlb_fills, count.bounces, count.callouts, count.events, count.polls, count.code_writes,
+      count.context_switches, count.native_faults);
 }
 
 std::string BtVcpu::info_tlb() const {
