@@ -67,6 +67,7 @@ class Assembler {
   void load_gs16(Host to, std::int32_t disp) {
     byte(0x65), rex(false, to, 0, 0), byte(0x0f), byte(0xb7), byte(((to & 7u) << 3) | 4), byte(0x25), imm32(disp);
   }
+  void cmp_gs(Host r, std::int32_t disp) { gs_op(1, 0x3b, r, disp); }
   void store_gs(std::int32_t disp, Host from) { gs_op(1, 0x89, from, disp); }
   void store_gs16(std::int32_t disp, Host from) { byte(0x66), gs_op(0, 0x89, from, disp); }
   void store_gs_imm32(std::int32_t disp, std::int32_t v) { gs_op(1, 0xc7, static_cast<Host>(0), disp), imm32(v); }

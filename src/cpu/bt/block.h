@@ -40,7 +40,7 @@ struct Mode {
   static constexpr std::uint32_t IF_TRAP = 1u << 20;  ///< CLI and STI fault or need care (CPL > IOPL)
   static constexpr std::uint32_t VM86 = 1u << 21;
   static constexpr std::uint32_t REAL = 1u << 22;
-  static constexpr std::uint32_t LIMITED = 1u << 23;  ///< some data segment is not flat 4 GiB: check limits
+  static constexpr std::uint32_t LIMITED = 1u << 23;  ///< 16-bit code, or CS, DS, ES or SS is not flat: all checked
   static constexpr std::uint32_t FSGSBASE = 1u << 24;
 
   static constexpr std::uint32_t UNGROUPED = 1u << 26;  ///< a variant of the block: every access checks for itself

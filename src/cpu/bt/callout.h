@@ -42,16 +42,17 @@ struct VectorOperands {
 
 /// The 8 bytes behind a call of stub_memory or stub_writeback; at any address.
 struct [[gnu::packed]] AccessDescriptor {
-  std::uint16_t offset;       ///< of the instruction in its page
+  std::uint16_t offset : 12;  ///< of the instruction in its page
+  std::uint16_t segment : 4;  ///< SegReg whose limit and type count; 64-bit code has none
   std::uint16_t next_offset;  ///< of the one behind it
   std::uint8_t size;          ///< bytes, up to 108
   std::uint8_t flags;
   std::uint16_t jump_bytes;  ///< from here to the bounced form
 
-  static constexpr std::uint8_t WRITE = 1;  ///< needs write permission
-  static constexpr std::uint8_t READ = 2;   ///< reads the operand before writing
-  static constexpr std::uint8_t STACK = 4;  ///< a non-canonical address is #SS, not #GP
-  static constexpr std::uint8_t STAY = 8;   ///< never leave after the write-back (CALL: rip is not next)
+  static constexpr std::uint8_t WRITE = 1;   ///< needs write permission
+  static constexpr std::uint8_t READ = 2;    ///< reads the operand before writing
+  static constexpr std::uint8_t STACK = 4;   ///< a non-canonical address is #SS, not #GP
+  static constexpr std::uint8_t STAY = 8;    ///< never leave after the write-back (CALL: rip is not next)
   static constexpr std::uint8_t WAITS = 16;  ///< pending x87 exceptions (#MF) come before the operand's faults
   static constexpr std::uint8_t GROUP =
       128;  ///< a group's whole range: all of it in one plain page; jump_bytes is the leader's own place in it

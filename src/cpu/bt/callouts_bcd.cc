@@ -102,7 +102,8 @@ Outcome callout_bound(BtVcpu& v, const CalloutRecord& r) {
   const unsigned bytes = r.operand_bytes;
   std::uint64_t address;
   std::uint8_t image[8] = {};
-  if (!v.linear_address(r.memory, address) || !v.read_memory(address, image, 2 * bytes)) return Outcome::Fault;
+  if (!v.linear_address(r.memory, address, 2 * bytes, Access::Read) || !v.read_memory(address, image, 2 * bytes))
+    return Outcome::Fault;
   std::int64_t index, lower, upper;
   if (bytes == 2) {
     std::int16_t bounds[2];
@@ -121,14 +122,15 @@ Outcome callout_arpl(BtVcpu& v, const CalloutRecord& r) {
   if (!protected_mode(v)) return v.fault(VECTOR_UD);
   std::uint64_t address = 0;
   auto selector = static_cast<std::uint16_t>(v.reg(r.rm));
-  if (r.has_memory && (!v.linear_address(r.memory, address) || !v.read_value(address, selector))) return Outcome::Fault;
+  if (r.has_memory && (!v.linear_address(r.memory, address, 2, Access::Read) || !v.read_value(address, selector)))
+    return Outcome::Fault;
   const unsigned rpl = v.reg(r.reg) & 3u;
   const bool raised = (selector & 3u) < rpl;
   if (raised) {
     selector = static_cast<std::uint16_t>((selector & ~3u) | rpl);
     if (!r.has_memory)
       v.set_reg(r.rm, selector, 2);
-    else if (!v.write_value(address, selector))
+    else if (!v.linear_address(r.memory, address, 2, Access::Write) || !v.write_value(address, selector))
       return Outcome::Fault;
   }
   v.set_arith((v.b->arith_flags & ~RFLAGS_ZF) | (raised ? RFLAGS_ZF : 0));

@@ -136,7 +136,7 @@ bool far_pointer(BtVcpu& v, const CalloutRecord& r, std::uint16_t& selector, std
     return true;
   }
   std::uint64_t address;
-  if (!v.linear_address(r.memory, address)) return false;
+  if (!v.linear_address(r.memory, address, r.operand_bytes + 2u, Access::Read)) return false;
   return v.read_memory(address, &offset, r.operand_bytes) && v.read_value(address + r.operand_bytes, selector);
 }
 

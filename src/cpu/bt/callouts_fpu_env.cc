@@ -50,13 +50,17 @@ void hide_pointers(Environment& e) {
 
 bool narrow(const CalloutRecord& r) { return r.memory_bytes == narrow_bytes || r.memory_bytes == narrow_bytes + 80; }
 
-/// Whether the image can be reached. AMD's processors try its first field, then its last byte, before all else, which shows in CR2.
+/// Whether the image can be reached. AMD's processors try its first field, then its last byte, before all else, which
+/// shows in CR2.
 bool ends_reachable(BtVcpu& v, const CalloutRecord& r, std::uint64_t address, Access access) {
   if (!v.check_alignment(address, r.memory_bytes)) return false;
-  if (!v.engine().amd()) return true;
+  const auto segment = static_cast<SegReg>(r.memory.segment);
+  const std::uint64_t offset = v.effective_address(r.memory);
+  if (!v.engine().amd()) return v.code64() || v.check_segment(segment, offset, r.memory_bytes, access);
   const unsigned field = narrow(r) ? 2 : 4;
   for (const unsigned at : {0u, field - 1, r.memory_bytes - 1u}) {
     std::uint64_t byte = address + at;
+    if (!v.code64() && !v.check_segment(segment, offset + at, 1, access)) return false;
     if (!v.code64()) byte &= 0xffffffffu;
     if (v.code64() && !v.canonical(byte)) return v.raise(r.memory.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
     if (at == field - 1 && (byte & page_offset_mask) < at) byte &= ~page_offset_mask;
@@ -83,7 +87,7 @@ bool store(BtVcpu& v, const CalloutRecord& r, std::uint64_t address, State& stat
 
 bool load(BtVcpu& v, const CalloutRecord& r, State& state, bool with_stack) {
   std::uint64_t address;
-  if (!v.linear_address(r.memory, address)) return false;
+  if (!v.linear_address(r.memory, address, 1, Access::Read)) return false;
   if (!ends_reachable(v, r, address, Access::Read)) return false;
   if (!narrow(r)) {
     if (!v.read_memory(address, &state, with_stack ? sizeof state : wide_bytes)) return false;
@@ -110,7 +114,7 @@ bool pending(BtVcpu& v) {
 
 Outcome callout_fnstenv(BtVcpu& v, const CalloutRecord& r) {
   std::uint64_t address;
-  if (!v.linear_address(r.memory, address)) return Outcome::Fault;
+  if (!v.linear_address(r.memory, address, 1, Access::Write)) return Outcome::Fault;
   State state;
   // Exceptions become masked, but only once the image is stored.
   asm volatile("fnstenv %0; fldenv %0" : "=m"(state.environment));
@@ -131,7 +135,7 @@ Outcome callout_fldenv(BtVcpu& v, const CalloutRecord& r) {
 
 Outcome callout_fnsave(BtVcpu& v, const CalloutRecord& r) {
   std::uint64_t address;
-  if (!v.linear_address(r.memory, address)) return Outcome::Fault;
+  if (!v.linear_address(r.memory, address, 1, Access::Write)) return Outcome::Fault;
   State state;
   asm volatile("fnsave %0; frstor %0" : "=m"(state));
   if (!store(v, r, address, state, true)) return Outcome::Fault;

@@ -58,7 +58,7 @@ bool element_address(BtVcpu& v, const CalloutRecord& r, const Elements& e, unsig
   m.base = m.index = MemoryOperand::none;
   m.displacement =
       static_cast<std::int64_t>(e.base + (static_cast<std::uint64_t>(index_of(e, i)) << r.memory.scale_log2));
-  if (!v.linear_address(m, address)) return false;
+  if (!v.linear_address(m, address, e.operands.element_bytes, scatters(r) ? Access::Write : Access::Read)) return false;
   if (v.code64() && !v.canonical(address + e.operands.element_bytes - 1))
     return v.raise(m.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
   return true;

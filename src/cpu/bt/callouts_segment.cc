@@ -15,7 +15,7 @@ bool read_selector(BtVcpu& v, const CalloutRecord& r, std::uint16_t& out) {
     return true;
   }
   std::uint64_t address;
-  return v.linear_address(r.memory, address) && v.read_value(address, out);
+  return v.linear_address(r.memory, address, 2, Access::Read) && v.read_value(address, out);
 }
 
 bool same_but_single(Mode a, Mode b) { return (a.bits | Mode::SINGLE) == (b.bits | Mode::SINGLE); }
@@ -32,7 +32,8 @@ Outcome callout_mov_from_segment(BtVcpu& v, const CalloutRecord& r) {
     return Outcome::Continue;
   }
   std::uint64_t address;
-  if (!v.linear_address(r.memory, address) || !v.write_value(address, selector)) return Outcome::Fault;
+  if (!v.linear_address(r.memory, address, 2, Access::Write) || !v.write_value(address, selector))
+    return Outcome::Fault;
   return Outcome::Continue;
 }
 
@@ -69,7 +70,7 @@ Outcome callout_load_far_pointer(BtVcpu& v, const CalloutRecord& r) {
   }
   std::uint64_t address, offset = 0;
   std::uint16_t selector;
-  if (!v.linear_address(r.memory, address)) return Outcome::Fault;
+  if (!v.linear_address(r.memory, address, r.operand_bytes + 2u, Access::Read)) return Outcome::Fault;
   if (!v.read_memory(address, &offset, r.operand_bytes) || !v.read_value(address + r.operand_bytes, selector))
     return Outcome::Fault;
   if (!v.load_segment(which, selector)) return Outcome::Fault;
@@ -85,7 +86,8 @@ Outcome callout_store_descriptor_table(BtVcpu& v, const CalloutRecord& r) {
   std::uint8_t image[10];
   __builtin_memcpy(image, &t.limit, 2);
   __builtin_memcpy(image + 2, &t.base, 8);
-  if (!v.linear_address(r.memory, address) || !v.write_memory(address, image, v.code64() ? 10 : 6))
+  const unsigned size = v.code64() ? 10 : 6;
+  if (!v.linear_address(r.memory, address, size, Access::Write) || !v.write_memory(address, image, size))
     return Outcome::Fault;
   return Outcome::Continue;
 }
@@ -94,7 +96,7 @@ Outcome callout_load_descriptor_table(BtVcpu& v, const CalloutRecord& r) {
   if (v.cpl() != 0) return v.fault(VECTOR_GP, 0);
   std::uint64_t address, base = 0;
   std::uint16_t limit;
-  if (!v.linear_address(r.memory, address)) return Outcome::Fault;
+  if (!v.linear_address(r.memory, address, v.code64() ? 10 : 6, Access::Read)) return Outcome::Fault;
   if (!v.read_value(address, limit) || !v.read_memory(address + 2, &base, v.code64() ? 8 : 4)) return Outcome::Fault;
   if (v.code64() && !v.canonical(base)) return v.fault(VECTOR_GP, 0);
   if (!v.code64() && r.operand_bytes == 2) base &= 0xffffff;
@@ -111,7 +113,8 @@ Outcome callout_sldt_str(BtVcpu& v, const CalloutRecord& r) {
     return Outcome::Continue;
   }
   std::uint64_t address;
-  if (!v.linear_address(r.memory, address) || !v.write_value(address, selector)) return Outcome::Fault;
+  if (!v.linear_address(r.memory, address, 2, Access::Write) || !v.write_value(address, selector))
+    return Outcome::Fault;
   return Outcome::Continue;
 }
 

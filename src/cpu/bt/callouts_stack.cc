@@ -47,14 +47,15 @@ Outcome callout_enter(BtVcpu& v, const CalloutRecord& r) {
       bp -= bytes;
       std::uint64_t value = 0;
       const std::uint64_t at = stack_linear(v, bp & mask);
-      if (!stack_canonical(v, at, bytes) || !v.read_memory(at, &value, bytes) || !push(v, value, bytes)) return fail();
+      if (!stack_reachable(v, at, bytes, Access::Read) || !v.read_memory(at, &value, bytes) || !push(v, value, bytes))
+        return fail();
     }
     if (!push(v, frame, bytes)) return fail();
   }
   const std::uint64_t sp = (v.reg(RSP) & ~mask) | ((v.reg(RSP) - size) & mask);
   // The new top must be writable (SDM 2A ENTER).
   const std::uint64_t at = stack_linear(v, sp & mask);
-  if (!stack_canonical(v, at, 1) || !v.probe(at, Access::Write)) return fail();
+  if (!stack_reachable(v, at, 1, Access::Write) || !v.probe(at, Access::Write)) return fail();
   v.b->gpr[RSP] = sp;
   v.set_reg(RBP, frame, bytes == 4 && v.code64() ? 8 : bytes);
   return Outcome::Continue;
@@ -74,14 +75,15 @@ Outcome callout_pusha(BtVcpu& v, const CalloutRecord& r) {
 Outcome callout_popa(BtVcpu& v, const CalloutRecord& r) {
   if (v.code64()) return v.fault(VECTOR_UD);
   const std::uint64_t sp = v.reg(RSP);
-  std::uint64_t values[8];
-  for (unsigned i = 0; i < 8; i++)
-    if (!pop(v, values[7 - i], r.operand_bytes)) {
+  // A fault leaves the registers that were popped before it changed, as in a Zen 4.
+  for (unsigned i = 8; i-- > 0;) {
+    std::uint64_t value;
+    if (!pop(v, value, r.operand_bytes)) {
       v.b->gpr[RSP] = sp;
       return Outcome::Fault;
     }
-  for (unsigned i = 0; i < 8; i++)
-    if (i != RSP) v.set_reg(i, values[i], r.operand_bytes);
+    if (i != RSP) v.set_reg(i, value, r.operand_bytes);
+  }
   return Outcome::Continue;
 }
 
@@ -94,7 +96,7 @@ Outcome callout_xlat(BtVcpu& v, const CalloutRecord& r) {
   at.displacement = static_cast<std::int64_t>(ea);
   std::uint64_t address;
   std::uint8_t value;
-  if (!v.linear_address(at, address) || !v.read_value(address, value)) return Outcome::Fault;
+  if (!v.linear_address(at, address, 1, Access::Read) || !v.read_value(address, value)) return Outcome::Fault;
   v.set_reg(RAX, value, 1);
   return Outcome::Continue;
 }

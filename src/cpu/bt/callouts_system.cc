@@ -302,7 +302,7 @@ Outcome callout_lmsw(BtVcpu& v, const CalloutRecord& r) {
   std::uint16_t value;
   if (r.has_memory) {
     std::uint64_t address;
-    if (!v.linear_address(r.memory, address) || !v.read_value(address, value)) return Outcome::Fault;
+    if (!v.linear_address(r.memory, address, 2, Access::Read) || !v.read_value(address, value)) return Outcome::Fault;
   } else {
     value = static_cast<std::uint16_t>(v.reg(r.rm));
   }
@@ -318,7 +318,7 @@ Outcome callout_smsw(BtVcpu& v, const CalloutRecord& r) {
   }
   std::uint64_t address;
   const auto value = static_cast<std::uint16_t>(v.s.cr0);
-  if (!v.linear_address(r.memory, address) || !v.write_value(address, value)) return Outcome::Fault;
+  if (!v.linear_address(r.memory, address, 2, Access::Write) || !v.write_value(address, value)) return Outcome::Fault;
   return Outcome::Continue;
 }
 
@@ -335,7 +335,8 @@ Outcome callout_invlpg(BtVcpu& v, const CalloutRecord& r) {
 Outcome callout_invpcid(BtVcpu& v, const CalloutRecord& r) {
   if (v.cpl() != 0) return v.fault(VECTOR_GP, 0);
   std::uint64_t address, descriptor[2];
-  if (!v.linear_address(r.memory, address) || !v.read_memory(address, descriptor, 16)) return Outcome::Fault;
+  if (!v.linear_address(r.memory, address, 16, Access::Read) || !v.read_memory(address, descriptor, 16))
+    return Outcome::Fault;
   const std::uint64_t type = v.code64() ? v.reg(r.reg) : v.reg(r.reg) & 0xffffffffu;
   const std::uint64_t pcid = descriptor[0] & 0xfff;
   if (type > 3 || (descriptor[0] >> 12)) return v.fault(VECTOR_GP, 0);
@@ -461,7 +462,7 @@ Outcome callout_string_in_out(BtVcpu& v, const CalloutRecord& r) {
   m.displacement = static_cast<std::int64_t>(v.reg(pointer) & mask);
   if (!out) m.segment = ES;
   std::uint64_t address;
-  if (!v.linear_address(m, address)) return Outcome::Fault;
+  if (!v.linear_address(m, address, bytes, out ? Access::Read : Access::Write)) return Outcome::Fault;
   std::uint32_t value = 0;
   if (out) {
     if (!v.read_memory(address, &value, bytes)) return Outcome::Fault;

@@ -45,7 +45,7 @@ bool xsave_enabled(BtVcpu& v) {
 }
 
 bool area(BtVcpu& v, const CalloutRecord& r, unsigned alignment, std::uint64_t& address) {
-  if (!v.linear_address(r.memory, address)) {
+  if (!v.linear_address(r.memory, address, 1, Access::Read)) {
     // Alignment comes before #SS here, in the XSAVE family (Zen 4).
     if (alignment == 64 && (v.effective_address(r.memory) & (alignment - 1))) v.raise(VECTOR_GP, 0);
     return false;
@@ -61,7 +61,7 @@ bool probe(BtVcpu& v, const CalloutRecord& r, unsigned offset, Access access) {
   MemoryOperand m = r.memory;
   m.displacement += offset;
   std::uint64_t address;
-  return v.linear_address(m, address) && v.probe(address, access);
+  return v.linear_address(m, address, 1, access) && v.probe(address, access);
 }
 
 /// Both ends of an area that is to be written, first the one that processors look at first (Zen 4). Areas are smaller
@@ -166,6 +166,7 @@ Outcome callout_xrstor(BtVcpu& v, const CalloutRecord& r) {
   }
   const unsigned size =
       compact ? v.engine().xsave_bytes(layout & ~compacted_bit, true) : v.engine().xsave_bytes(in_use & mask, false);
+  if (!v.code64() && !probe(v, r, size - 1, Access::Read)) return Outcome::Fault;
   if (size > header_end && !v.read_memory(address + header_end, buffer + header_end, size - header_end))
     return Outcome::Fault;
   const bool loads_mxcsr = compact ? (mask & in_use & 2) != 0 : (mask & 6) != 0;

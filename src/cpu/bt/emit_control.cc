@@ -40,6 +40,23 @@ void Translator::goto_address_in_t0(const Insn* branch) {
     a_.imm32(static_cast<std::int32_t>(note_of(branch).bits));
   };
   if (mode_.has(Mode::SINGLE)) return look_up();
+  if (mode_.has(Mode::LIMITED)) {
+    // Beyond the last page that is wholly inside CS.limit, C++ decides. The sign of limit - offset, without flags.
+    a_.mov(T2, rcx);
+    a_.load_gs(T1, VENEER_BLOCK_OFFSET(segment_base) + 8 * CS);
+    a_.not_(T1);
+    a_.lea(T1, T0, T1, 0, 1, false);
+    a_.not_(T1);
+    a_.load_gs(rcx, VENEER_BLOCK_OFFSET(code_limit));
+    a_.lea(rcx, rcx, T1, 0, 1);
+    a_.mov_imm32(T1, 63);
+    a_.shrx(rcx, rcx, T1);
+    const auto inside = a_.jrcxz();
+    a_.mov(rcx, T2);
+    look_up();
+    a_.bind8(inside);
+    a_.mov(rcx, T2);
+  }
   const std::int32_t table = jump_offset();
   a_.rorx(T1, T0, 12);
   a_.lea(T1, T1, T0, 0, 0);
@@ -80,7 +97,7 @@ Assembler::Mark Translator::linkable_jump(Assembler::Mark rel32, std::int32_t ta
 
 /// Leaves the block for a place relative to this page.
 void Translator::goto_offset(std::int32_t target, const Insn* branch, Poll when) {
-  if (target >= 0 && target < static_cast<std::int32_t>(page_size) && !mode_.has(Mode::SINGLE)) {
+  if (in_this_page(target, branch)) {
     if (when == Poll::Backwards && target <= branch->offset) poll();
     align_rel32(1);
     linkable_jump(a_.jmp(), target);
@@ -91,12 +108,18 @@ void Translator::goto_offset(std::int32_t target, const Insn* branch, Poll when)
 }
 
 /// True when a direct near branch with 16-bit operands may leave this page: IP is cut to 16 bits. In 64-bit code such
-/// branches are AMD's alone; in 16-bit code targets in the page are taken not to wrap.
+/// branches are AMD's alone. Targets in a page that is wholly inside CS cannot wrap.
 bool Translator::cuts_target(const Insn& insn) const {
   if (insn.z.operand_width != 16) return false;
-  if (mode_.has(Mode::CODE64 | Mode::CODE32)) return true;
-  const std::int32_t target = branch_target(insn);
-  return target < 0 || target >= static_cast<std::int32_t>(page_size);
+  if (mode_.has(Mode::CODE64 | Mode::CODE32 | Mode::SINGLE)) return true;
+  return !in_this_page(branch_target(insn), &insn);
+}
+
+/// True when code at `target` can be entered without asking whether it is inside CS. A page that is entered is inside
+/// from the base, or its start, to its end; so jumps back may leave it where the base is in the page.
+bool Translator::in_this_page(std::int32_t target, const Insn* branch) const {
+  if (target < 0 || target >= static_cast<std::int32_t>(page_size) || mode_.has(Mode::SINGLE)) return false;
+  return !mode_.has(Mode::LIMITED) || !branch || target > branch->offset;
 }
 
 /// Leaves the block for the low 16 bits, in CS, of a place relative to this page.
@@ -153,7 +176,7 @@ void Translator::emit_jcc(const Insn& insn) {
   materialise();
   const std::int32_t target = branch_target(insn);
   const bool cut = cuts_target(insn);
-  const bool in_page = target >= 0 && target < static_cast<std::int32_t>(page_size) && !mode_.has(Mode::SINGLE) && !cut;
+  const bool in_page = in_this_page(target, &insn) && !cut;
   if (in_page && target <= insn.offset) poll();
   const auto condition = static_cast<Cond>(insn.z.opcode & 15);
   if (in_page) {
@@ -271,7 +294,7 @@ void Translator::finish_loop(const Insn& insn, std::int32_t target) {
 
 /// True when call_body() keeps what the return address replaces (branch_note.h).
 bool Translator::keeps_under_call(const Insn& insn) const {
-  return wide_address() && insn.op[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE;
+  return mode_.has(Mode::LIMITED) || (wide_address() && insn.op[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE);
 }
 
 void Translator::call_body(const Insn& insn, bool) {

@@ -86,6 +86,41 @@ void Translator::add_segment_base(const MemoryOperand& m) {
   }
 }
 
+/// True when an access may be refused by its segment: FS and GS are always looked at outside 64-bit code, the others
+/// when they are not flat. No protected-mode program can write through CS.
+bool Translator::limit_counts(unsigned segment, bool write) const {
+  if (mode_.has(Mode::CODE64)) return false;
+  return mode_.has(Mode::LIMITED) || segment == FS || segment == GS || (write && segment == CS);
+}
+
+/// Jumps away unless the operand at the linear address T0 lies inside its segment. Uses T2; with `preserve` also rcx,
+/// which is in rcx_save then, and no flags.
+Assembler::Mark Translator::check_limit(unsigned segment, const AccessSpec& spec, bool preserve) {
+  const auto size = static_cast<std::int32_t>(spec.size);
+  const auto of_segment = static_cast<std::int32_t>(8 * segment);
+  const std::int32_t limit =
+      (spec.write ? VENEER_BLOCK_OFFSET(write_limit) : VENEER_BLOCK_OFFSET(read_limit)) + of_segment;
+  // T2 = offset in the segment: x - base = x + ~base + 1.
+  a_.load_gs(T2, VENEER_BLOCK_OFFSET(segment_base) + of_segment);
+  a_.not_(T2);
+  a_.lea(T2, T0, T2, 0, 1, false);
+  if (!preserve) {
+    a_.lea(T2, T2, size - 1);
+    a_.cmp_gs(T2, limit);
+    return a_.jcc(Cond::G);
+  }
+  a_.store_gs(VENEER_BLOCK_OFFSET(rcx_save), rcx);
+  a_.not_(T2);
+  a_.load_gs(rcx, limit);
+  a_.lea(rcx, rcx, T2, 0, 2 - size);  // limit - (offset + size - 1): its sign decides
+  a_.mov_imm32(T2, 63);
+  a_.shrx(rcx, rcx, T2);
+  const auto inside = a_.jrcxz();
+  const auto outside = a_.jmp();
+  a_.bind8(inside);
+  return outside;
+}
+
 /// The check of an access at T0. Afterwards [T0 + T1] is the operand. Uses T2.
 Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Body body) {
   VENEER_ASSERT(cold_count_ < max_cold);
@@ -105,7 +140,15 @@ Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Bo
   if (waits_for_x87(insn)) bits |= AccessDescriptor::WAITS;
   if (masked_operand(insn)) bits |= AccessDescriptor::MASKED;
   if (demands_alignment(insn)) bits |= AccessDescriptor::ALIGNED;
-  cold.descriptor = AccessDescriptor{insn.offset, insn.next_offset(), static_cast<std::uint8_t>(spec.size), bits, 0};
+  const unsigned segment = mode_.has(Mode::CODE64) ? 0u
+                           : spec.stack            ? unsigned{SS}
+                                                   : unsigned{memory_operand(insn).segment};
+  cold.descriptor = AccessDescriptor{static_cast<std::uint16_t>(insn.offset & 0xfff),
+                                     static_cast<std::uint16_t>(segment & 0xf),
+                                     insn.next_offset(),
+                                     static_cast<std::uint8_t>(spec.size),
+                                     bits,
+                                     0};
   const auto size = static_cast<std::int32_t>(spec.size);
 
   if (mode_.has(Mode::ALIGN_CHECK)) {
@@ -116,6 +159,7 @@ Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Bo
     side_[&insn - insns_].flags = flags_.at;
     return cold;
   }
+  if (limit_counts(segment, spec.write)) cold.from_limit = check_limit(segment, spec, cold.preserved);
   a_.rorx(T1, T0, page_shift);
   a_.movzx16(T1, T1);
   if (!cold.preserved) {
@@ -126,7 +170,7 @@ Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Bo
     a_.load_gs_index8(T1, T1, addend_offset());
   } else {
     // Flag-free: (offset + size - 1) >> 12 is zero, tested by JRCXZ.
-    a_.store_gs(VENEER_BLOCK_OFFSET(rcx_save), rcx);
+    if (!cold.from_limit) a_.store_gs(VENEER_BLOCK_OFFSET(rcx_save), rcx);
     a_.load_gs_index8(T2, T1, tlb_offset(spec.write));
     a_.load_gs_index8(T1, T1, addend_offset());
     a_.lea(T2, T2, T0, 0, size - 1);
@@ -145,6 +189,7 @@ Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Bo
 
 void Translator::emit_cold_access(Cold& cold) {
   a_.bind(cold.from);
+  if (cold.from_limit) a_.bind(cold.from_limit);
   SideEntry& side = side_[cold.insn - insns_];
   if (side.cold_offset == SideEntry::no_cold) side.cold_offset = static_cast<std::uint16_t>(a_.here() - cold_start_);
   if (cold.preserved)

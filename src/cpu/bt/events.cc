@@ -239,7 +239,8 @@ Outcome BtVcpu::interrupt_return(unsigned operand_bytes) {
   auto get = [&](std::initializer_list<unsigned> which) {
     for (const unsigned i : which) {
       const std::uint64_t at = base + ((sp + i * operand_bytes) & stack_mask);
-      if (!stack_canonical(*this, at, operand_bytes) || !read_memory(at, &slot[i], operand_bytes)) return false;
+      if (!stack_reachable(*this, at, operand_bytes, Access::Read) || !read_memory(at, &slot[i], operand_bytes))
+        return false;
     }
     return true;
   };

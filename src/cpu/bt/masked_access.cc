@@ -103,12 +103,22 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
   if (masked_.bytes && r.vector.kind != MaskKind::SignBits && (!code64() || canonical(address)) &&
       !check_alignment(address, r.vector.element_bytes))
     return fail();
+  // The first element's segment check comes before its page's, those of the others after it (Zen 4).
+  auto in_segment = [&](unsigned at, unsigned n) {
+    const auto which = static_cast<SegReg>(d.segment);
+    const std::uint64_t offset = ((address - b->segment_base[which]) & 0xffffffffu) + at;
+    return check_segment(which, offset, n, write ? Access::Write : Access::Read);
+  };
   HostPtr host[2] = {};
   for (unsigned i = 0; i < 2; i++) {
     if (!parts[i]) continue;
     const auto lowest = static_cast<unsigned>(__builtin_ctzll(parts[i]));
     std::uint64_t at = address + starts[i] + lowest;
-    if (!code64()) at &= 0xffffffffu;
+    if (!code64()) {
+      at &= 0xffffffffu;
+      const unsigned element = (starts[i] + lowest) % r.vector.element_bytes;
+      if (!in_segment(starts[i] + lowest, r.vector.element_bytes - element)) return fail();
+    }
     if (code64() && !canonical(at)) {
       raise(stack ? VECTOR_SS : VECTOR_GP, 0);
       return fail();
@@ -117,6 +127,8 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
     GuestPhys physical;
     host[i] = page_pointer(at, write ? Access::Write : Access::Read, false, physical, faulted);
     if (faulted) return fail();
+    const auto beyond = 64 - static_cast<unsigned>(__builtin_clzll(parts[i]));
+    if (!code64() && !in_segment(starts[i] + lowest, beyond - lowest)) return fail();
     if (host[i]) {
       host[i] -= lowest;
       if (write) physical = physical_of(engine_.memory(), host[i]);

@@ -329,12 +329,13 @@ std::uint64_t BtVcpu::effective_address(const MemoryOperand& o) const {
   return ea;
 }
 
-bool BtVcpu::linear_address(const MemoryOperand& o, std::uint64_t& out) {
+bool BtVcpu::linear_address(const MemoryOperand& o, std::uint64_t& out, std::uint64_t size, Access access) {
   std::uint64_t ea = effective_address(o);
   if (code64()) {
     if (o.segment == FS || o.segment == GS) ea += b->segment_base[o.segment];
     if (!canonical(ea)) return raise(o.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
   } else {
+    if (!check_segment(static_cast<SegReg>(o.segment), ea, size, access)) return false;
     ea = (ea + b->segment_base[o.segment]) & 0xffffffffu;
   }
   out = ea;
@@ -362,16 +363,22 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     raise(VECTOR_MF);
     return fail();
   }
+  const bool masked = d.flags & AccessDescriptor::MASKED;
   const bool group = d.flags & AccessDescriptor::GROUP;
   const bool misaligned =
       (d.flags & AccessDescriptor::ALIGNED) && !group && (address & (d.size - 1u)) && !misalignment_allowed();
-  const bool masked = d.flags & AccessDescriptor::MASKED;
   if ((force_gp_ && reachable) || (misaligned && !masked)) {
     force_gp_ = false;
     raise(VECTOR_GP, 0);
     return fail();
   }
   force_gp_ = false;
+  if (!code64() && !masked) {
+    const auto which = static_cast<SegReg>(d.segment);
+    if (!check_segment(which, (address - b->segment_base[which]) & 0xffffffffu, d.size,
+                       d.flags & AccessDescriptor::WRITE ? Access::Write : Access::Read))
+      return fail();
+  }
   // Calls without end have no other place to look for events. A single-instruction block must get on: an interrupt
   // shadow may end with it.
   if (!mode.has(Mode::SINGLE) && kicked()) {
@@ -506,7 +513,8 @@ void BtVcpu::select_context() {
 void BtVcpu::load_cr3(std::uint64_t value, bool keep) {
   s.cr3 = value;
   if (!keep && (s.cr4 & CR4_PCIDE)) {
-    // All of this PCID goes, whatever root it was used with: a later load with bit 63 would revive it (SDM 3A 4.10.4.1).
+    // All of this PCID goes, whatever root it was used with: a later load with bit 63 would revive it (SDM
+    // 3A 4.10.4.1).
     contexts_.for_each([&](Context& c) {
       if ((c.tag & 0xfff) == (value & 0xfff)) c.flush();
     });

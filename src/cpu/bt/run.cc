@@ -160,6 +160,11 @@ void BtVcpu::remember_code(std::uint64_t linear, const Block* block) {
   context.fill_jump(mode.regime(), linear, block->code);
 }
 
+/// CS ends in this page, or 16-bit IP wraps there: each instruction is looked at.
+bool BtVcpu::code_limit_near() const {
+  return mode.has(Mode::LIMITED) && static_cast<std::int64_t>(b->rip) > b->code_limit;
+}
+
 bool BtVcpu::rip_reachable() const { return code64() ? canonical(b->rip) : b->rip <= s.segments[CS].limit; }
 
 void BtVcpu::check_branch(BranchNote note) {
@@ -215,7 +220,7 @@ Exit BtVcpu::run_loop(bool single) {
     resumed_at_breakpoint_ = false;
 
     const bool trap = s.rflags & RFLAGS_TF;
-    const bool one = single || trap || s.interrupt_shadow || breakpoint_count_ || debug_armed();
+    const bool one = single || trap || s.interrupt_shadow || breakpoint_count_ || debug_armed() || code_limit_near();
     mode.bits = one ? mode.bits | Mode::SINGLE : mode.bits & ~Mode::SINGLE;
     if (!rip_reachable()) {
       fault(VECTOR_GP, 0);
@@ -241,6 +246,12 @@ Exit BtVcpu::run_loop(bool single) {
           engine_.cache().link(*link_site, block);
       }
       mode.bits &= ~Mode::UNGROUPED;
+      if (code_limit_near() && b->rip + block->guest_bytes - 1 > s.segments[CS].limit) {
+        fault(VECTOR_GP, 0);
+        deliver(fault_, EventKind::Exception, b->rip);
+        if (single) return finish(ExitReason::Debug);
+        continue;
+      }
       if (!one && !ungrouped) remember_code(linear, block);
       code = block->code;
     } else if (!code) {

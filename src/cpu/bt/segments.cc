@@ -17,11 +17,6 @@ constexpr unsigned TYPE_CODE = 8, TYPE_CONFORMING = 4, TYPE_WRITE_READ = 2, TYPE
 unsigned type_of(std::uint64_t d) { return static_cast<unsigned>(d >> 40) & 15; }
 unsigned dpl_of(std::uint64_t d) { return static_cast<unsigned>(d >> 45) & 3; }
 
-bool flat(const Segment& g) {
-  // Expand-up, 4 GiB.
-  return g.limit == 0xffffffffu && (g.attributes & Segment::P) && !((g.attributes & 0xc) == 4);
-}
-
 }  // namespace
 
 void BtVcpu::set_segment(SegReg which, const Segment& value) {
@@ -45,7 +40,9 @@ void BtVcpu::mode_changed() {
     if (s.segments[DS].base) m |= Mode::DS_BASE;
     if (s.segments[ES].base) m |= Mode::ES_BASE;
     if (s.segments[SS].base) m |= Mode::SS_BASE;
-    if (!flat(s.segments[DS]) || !flat(s.segments[ES]) || !flat(s.segments[SS])) m |= Mode::LIMITED;
+    if (!(m & Mode::CODE32) || !flat(CS) || !flat(DS) || !flat(ES) || !flat(SS))
+      m |= Mode::LIMITED | Mode::CS_BASE | Mode::DS_BASE | Mode::ES_BASE | Mode::SS_BASE;
+    limits_changed();
   }
   if (!(s.cr0 & CR0_PE)) m |= Mode::REAL;
   if (s.rflags & RFLAGS_VM) m |= Mode::VM86;
@@ -212,7 +209,7 @@ Outcome BtVcpu::far_return(unsigned operand_bytes, unsigned release_bytes) {
   auto slot = [&](unsigned n, std::uint64_t& value) {
     value = 0;
     const std::uint64_t at = base + ((sp + n) & stack_mask);
-    return stack_canonical(*this, at, operand_bytes) && read_memory(at, &value, operand_bytes);
+    return stack_reachable(*this, at, operand_bytes, Access::Read) && read_memory(at, &value, operand_bytes);
   };
   // The order of these reads, and that SS:rSP are read before any check, is a Zen 4's: it shows in CR2.
   std::uint64_t rip = 0, cs = 0, new_sp = 0, ss = 0;

@@ -13,8 +13,10 @@ inline std::uint64_t stack_linear(BtVcpu& v, std::uint64_t sp) {
   return v.code64() ? sp : (v.s.segments[SS].base + sp) & 0xffffffffu;
 }
 
-inline bool stack_canonical(BtVcpu& v, std::uint64_t address, unsigned bytes) {
-  if (!v.code64() || (v.canonical(address) && v.canonical(address + bytes - 1))) return true;
+/// #SS unless SS lets an access at the linear address `address` through.
+inline bool stack_reachable(BtVcpu& v, std::uint64_t address, unsigned bytes, Access access) {
+  if (!v.code64()) return v.check_segment(SS, (address - v.s.segments[SS].base) & 0xffffffffu, bytes, access);
+  if (v.canonical(address) && v.canonical(address + bytes - 1)) return true;
   return v.raise(VECTOR_SS, 0);
 }
 
@@ -23,7 +25,7 @@ inline bool push(BtVcpu& v, std::uint64_t value, unsigned bytes) {
   const std::uint64_t mask = stack_mask(v);
   const std::uint64_t sp = (v.reg(RSP) - bytes) & mask;
   const std::uint64_t at = stack_linear(v, sp);
-  if (!stack_canonical(v, at, bytes) || !v.write_memory(at, &value, bytes)) return false;
+  if (!stack_reachable(v, at, bytes, Access::Write) || !v.write_memory(at, &value, bytes)) return false;
   v.b->gpr[RSP] = (v.reg(RSP) & ~mask) | sp;
   return true;
 }
@@ -33,7 +35,7 @@ inline bool pop(BtVcpu& v, std::uint64_t& value, unsigned bytes) {
   const std::uint64_t mask = stack_mask(v);
   const std::uint64_t at = stack_linear(v, v.reg(RSP) & mask);
   value = 0;
-  if (!stack_canonical(v, at, bytes) || !v.read_memory(at, &value, bytes)) return false;
+  if (!stack_reachable(v, at, bytes, Access::Read) || !v.read_memory(at, &value, bytes)) return false;
   v.b->gpr[RSP] = (v.reg(RSP) & ~mask) | ((v.reg(RSP) + bytes) & mask);
   return true;
 }

@@ -26,13 +26,17 @@ StringState start(BtVcpu& v, const CalloutRecord& r) {
   return s;
 }
 
+SegReg segment_of(const CalloutRecord& r, unsigned reg) {
+  return reg == RDI ? ES : static_cast<SegReg>(r.memory.segment);
+}
+
 template <unsigned Size>
-bool linear(BtVcpu& v, const CalloutRecord& r, unsigned reg, const StringState& s, std::uint64_t& out) {
+bool linear(BtVcpu& v, const CalloutRecord& r, unsigned reg, const StringState& s, Access access, std::uint64_t& out) {
   MemoryOperand m;
   m.address_bytes = static_cast<std::uint8_t>(s.address_bytes);
-  m.segment = reg == RDI ? static_cast<std::uint8_t>(ES) : r.memory.segment;
+  m.segment = static_cast<std::uint8_t>(segment_of(r, reg));
   m.displacement = static_cast<std::int64_t>(v.reg(reg) & s.mask);
-  if (!v.linear_address(m, out)) return false;
+  if (!v.linear_address(m, out, Size, access)) return false;
   if (!v.code64() || v.canonical(out + Size - 1)) return true;
   return v.raise(m.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
 }
@@ -50,6 +54,18 @@ std::uint64_t in_page(std::uint64_t address, unsigned size, bool backward) {
   const std::uint64_t offset = address & page_offset_mask;
   if (!backward) return (page_size - offset) / size;
   return offset + size > page_size ? 0 : offset / size + 1;
+}
+
+/// Elements from `reg` on that need no further look at the segment, and before the index wraps round; `linear` has
+/// let the first one through.
+std::uint64_t in_segment(const BtVcpu& v, const CalloutRecord& r, unsigned reg, const StringState& s, unsigned size) {
+  const std::uint64_t offset = v.reg(reg) & s.mask;
+  if (s.backward) return v.code64() ? ~std::uint64_t{0} : offset / size + 1;
+  if (v.code64()) return ~std::uint64_t{0};
+  const Segment& g = v.s.segments[segment_of(r, reg)];
+  const std::uint64_t last = std::min<std::uint64_t>(g.limit, s.mask);
+  const bool plain = (g.attributes & 0xc) != 4;  // expand-down segments are looked at one by one
+  return plain && last >= offset ? std::max<std::uint64_t>((last - offset + 1) / size, 1) : 1;
 }
 
 /// After a round: done, or again with RIP in place.
@@ -80,9 +96,11 @@ Outcome movs(BtVcpu& v, const CalloutRecord& r) {
   while (s.count) {
     std::uint64_t from, to;
     // The source's faults come first.
-    if (!linear<Size>(v, r, RSI, s, from) || !v.probe(from, Access::Read) || !linear<Size>(v, r, RDI, s, to))
+    if (!linear<Size>(v, r, RSI, s, Access::Read, from) || !v.probe(from, Access::Read) ||
+        !linear<Size>(v, r, RDI, s, Access::Write, to))
       return Outcome::Fault;
-    std::uint64_t n = std::min({s.count, in_page(from, Size, s.backward), in_page(to, Size, s.backward)});
+    std::uint64_t n = std::min({s.count, in_page(from, Size, s.backward), in_page(to, Size, s.backward),
+                                in_segment(v, r, RSI, s, Size), in_segment(v, r, RDI, s, Size)});
     if (one_by_one(v)) n = 1;
     GuestPhys physical;
     bool faulted;
@@ -127,8 +145,8 @@ Outcome stos(BtVcpu& v, const CalloutRecord& r) {
   StringState s = start(v, r);
   while (s.count) {
     std::uint64_t to;
-    if (!linear<Size>(v, r, RDI, s, to)) return Outcome::Fault;
-    std::uint64_t n = std::min(s.count, in_page(to, Size, s.backward));
+    if (!linear<Size>(v, r, RDI, s, Access::Write, to)) return Outcome::Fault;
+    std::uint64_t n = std::min({s.count, in_page(to, Size, s.backward), in_segment(v, r, RDI, s, Size)});
     if (one_by_one(v)) n = 1;
     GuestPhys physical;
     bool faulted;
@@ -162,7 +180,7 @@ Outcome lods(BtVcpu& v, const CalloutRecord& r) {
   StringState s = start(v, r);
   while (s.count) {
     std::uint64_t from, value = 0;
-    if (!linear<Size>(v, r, RSI, s, from) || !v.read_memory(from, &value, Size)) return Outcome::Fault;
+    if (!linear<Size>(v, r, RSI, s, Access::Read, from) || !v.read_memory(from, &value, Size)) return Outcome::Fault;
     v.set_reg(RAX, value, Size);
     advance(v, RSI, s, Size);
     finish(v, r, s, 1);
@@ -190,7 +208,7 @@ Outcome compare_string(BtVcpu& v, const CalloutRecord& r) {
     std::uint64_t address, left = v.reg(RAX), right = 0;
     auto fetch = [&](unsigned pointer, std::uint64_t& value) {
       value = 0;
-      return linear<Size>(v, r, pointer, s, address) && v.read_memory(address, &value, Size);
+      return linear<Size>(v, r, pointer, s, Access::Read, address) && v.read_memory(address, &value, Size);
     };
     // If both operands fault, it is ES:[rDI] that does; but [rSI] in REPE CMPSB, which is fast (Zen 4).
     const bool source_first = !Scan && Size == 1 && r.rep == 0xf3;

@@ -44,9 +44,10 @@ class Translator {
   /// A slow path, emitted behind the hot code.
   struct Cold {
     ColdKind kind;
-    Assembler::Mark from = nullptr;    ///< rel32 that leads here
-    Assembler::Mark resume = nullptr;  ///< where the fast path goes on
-    Assembler::Mark done = nullptr;    ///< behind the instruction's body
+    Assembler::Mark from = nullptr;        ///< rel32 that leads here
+    Assembler::Mark from_limit = nullptr;  ///< another one, from the segment's check
+    Assembler::Mark resume = nullptr;      ///< where the fast path goes on
+    Assembler::Mark done = nullptr;        ///< behind the instruction's body
     const Insn* insn = nullptr;
     Body body = nullptr;  ///< repeated on the bounce buffer for writes
     Flags flags;
@@ -105,6 +106,8 @@ class Translator {
   void effective_address(const MemoryOperand& m);
   void add_segment_base(const MemoryOperand& m);
   Cold& check(const Insn& insn, const AccessSpec& spec, Body body);
+  bool limit_counts(unsigned segment, bool write) const;
+  Assembler::Mark check_limit(unsigned segment, const AccessSpec& spec, bool preserve);
   void finish_access(Cold& cold) { cold.done = a_.here(); }
   void emit_cold_access(Cold& cold);
   /// `insn` may fault natively here: remembers where its flags are, and makes a slow path if they need rebuilding.
@@ -141,6 +144,7 @@ class Translator {
   void goto_offset(std::int32_t target, const Insn* branch, Poll when = Poll::No);
   void goto_cut_offset(std::int32_t target, const Insn& branch);
   bool cuts_target(const Insn& insn) const;
+  bool in_this_page(std::int32_t target, const Insn* branch) const;
   void goto_address_in_t0(const Insn* branch);
   BranchNote note_of(const Insn* branch) const;
   bool keeps_under_call(const Insn& insn) const;

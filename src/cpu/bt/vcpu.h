@@ -116,8 +116,9 @@ class BtVcpu final : public Vcpu {
   bool write_value(std::uint64_t address, const T& value, bool supervisor = false) {
     return write_memory(address, &value, sizeof value, supervisor);
   }
-  /// Linear address of an operand; applies the segment base. False (#GP or #SS) when not canonical.
-  bool linear_address(const MemoryOperand& operand, std::uint64_t& out);
+  /// Linear address of an operand of `size` bytes; applies the segment base. False (#GP or #SS) when its first byte is
+  /// not canonical, or when the segment does not let the access through.
+  bool linear_address(const MemoryOperand& operand, std::uint64_t& out, std::uint64_t size, Access access);
   std::uint64_t effective_address(const MemoryOperand& operand) const;
   bool canonical(std::uint64_t address) const {
     return static_cast<std::int64_t>(address << 16) >> 16 == static_cast<std::int64_t>(address);
@@ -157,6 +158,16 @@ class BtVcpu final : public Vcpu {
   void select_context();
   /// A write hit this page: kill translations of these bytes. Sets leave_soon_ when the running block died.
   void code_written(machine::MemorySlot& slot, std::uint64_t offset, std::uint64_t size);
+
+  // ---- what segments let through, outside 64-bit code (segment_access.cc)
+  bool segment_permits(SegReg which, Access access) const;
+  bool segment_allows(SegReg which, std::uint64_t offset, std::uint64_t size, Access access) const;
+  /// The same, noting #GP(0) or #SS(0).
+  bool check_segment(SegReg which, std::uint64_t offset, std::uint64_t size, Access access);
+  /// 4 GiB, readable, writable (CS: of any code type): nothing to check.
+  bool flat(SegReg which) const;
+  /// Limits in the vCPU block follow the segment registers.
+  void limits_changed();
 
   // ---- segments and modes (segments.cc)
   void mode_changed();
@@ -245,6 +256,7 @@ class BtVcpu final : public Vcpu {
   /// The jump cache's answer for an address, as translated code would get it; null when it has none.
   const std::uint8_t* cached_code(std::uint64_t linear) const;
   bool rip_reachable() const;
+  bool code_limit_near() const;
   /// After a near branch that led out of known code: #GP at the branch when its target cannot be reached.
   void check_branch(BranchNote note);
   void remember_code(std::uint64_t linear, const Block* block);

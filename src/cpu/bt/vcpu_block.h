@@ -89,6 +89,9 @@ struct VcpuBlock {
   std::uint64_t pending_bad_poll;  ///< address that `poll` gets to make the vCPU stop
   std::uint64_t stub_branch;       ///< call, with T0 = guest RIP: as stub_lookup; a BranchNote follows the call
   std::uint64_t under_call;        ///< what a CALL's return address replaced
+  // Outside 64-bit code: the highest offset that may be read, or written, at once; -1 where C++ has to look.
+  std::int64_t read_limit[segment_count], write_limit[segment_count];
+  std::int64_t code_limit;  ///< the last offset of CS whose whole page is inside the limit
 };
 static_assert(sizeof(VcpuBlock) <= 1024);
 
