@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/thread_start.h"
 
 namespace veneer {
 namespace {
@@ -288,9 +289,11 @@ void EventLoop::start() {
   sigfillset(&all);
   for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) sigdelset(&all, fault);
   pthread_sigmask(SIG_SETMASK, &all, &old);
-  thread_ = std::thread([this] { run(); });
+  thread_ = std::thread([this] {
+    begin_thread(ThreadKind::Events, "_events");
+    run();
+  });
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  pthread_setname_np(thread_.native_handle(), "_events");
 }
 
 void EventLoop::stop() {

@@ -141,9 +141,8 @@ Result<void> load_kernel(machine::GuestMemory& memory, const InputFile& file, co
   return file.copy_to(memory, where.kernel, image.payload_offset, image.payload_bytes);
 }
 
-Result<void> load_initrd(machine::GuestMemory& memory, const std::string& path, const BzImage& image,
+Result<void> load_initrd(machine::GuestMemory& memory, const InputFile& file, const BzImage& image,
                          std::uint64_t ram_end, BootEntry& where) {
-  TRY(const InputFile file, InputFile::open(path));
   if (file.size_bytes() == 0) return Error("it is empty");
   TRY(const std::uint64_t address, place_initrd(image, where.kernel.value, file.size_bytes(), ram_end));
   where.initrd = GuestPhys{address};
@@ -153,19 +152,34 @@ Result<void> load_initrd(machine::GuestMemory& memory, const std::string& path, 
 
 }  // namespace
 
-Result<BootEntry> load_linux(machine::GuestMemory& memory, const LinuxBoot& boot, cpu::ArchState& state) {
-  const auto kernel_context = [&](Error error) { return std::move(error).context("kernel " + boot.kernel); };
+Result<LinuxFiles> LinuxFiles::open(const LinuxBoot& boot) {
   auto kernel = InputFile::open(boot.kernel);
-  if (!kernel) return kernel_context(std::move(kernel).error());
-  auto image = read_header(kernel.value());
+  if (!kernel) return std::move(kernel).error().context("kernel " + boot.kernel);
+  LinuxFiles files{std::move(kernel).value(), std::nullopt};
+  if (boot.initrd.empty()) return files;
+  auto initrd = InputFile::open(boot.initrd);
+  if (!initrd) return std::move(initrd).error().context("initrd " + boot.initrd);
+  files.initrd = std::move(initrd).value();
+  return files;
+}
+
+Result<BootEntry> load_linux(machine::GuestMemory& memory, const LinuxBoot& boot, cpu::ArchState& state) {
+  TRY(const LinuxFiles files, LinuxFiles::open(boot));
+  return load_linux(memory, boot, files, state);
+}
+
+Result<BootEntry> load_linux(machine::GuestMemory& memory, const LinuxBoot& boot, const LinuxFiles& files,
+                             cpu::ArchState& state) {
+  const auto kernel_context = [&](Error error) { return std::move(error).context("kernel " + boot.kernel); };
+  auto image = read_header(files.kernel);
   if (!image) return kernel_context(std::move(image).error());
 
   BootEntry where;
   const std::uint64_t ram_end = extended_ram_end(boot.e820);
-  if (auto loaded = load_kernel(memory, kernel.value(), image.value(), ram_end, where); !loaded)
+  if (auto loaded = load_kernel(memory, files.kernel, image.value(), ram_end, where); !loaded)
     return kernel_context(std::move(loaded).error());
-  if (!boot.initrd.empty())
-    if (auto loaded = load_initrd(memory, boot.initrd, image.value(), ram_end, where); !loaded)
+  if (files.initrd)
+    if (auto loaded = load_initrd(memory, *files.initrd, image.value(), ram_end, where); !loaded)
       return std::move(loaded).error().context("initrd " + boot.initrd);
 
   TRY_VOID(write_cmdline(memory, boot.cmdline, image.value()));

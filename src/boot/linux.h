@@ -4,11 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
 #include "base/units.h"
 #include "boot/e820.h"
+#include "boot/input_file.h"
 #include "cpu/state.h"
 #include "machine/guest_memory.h"
 
@@ -23,6 +25,15 @@ struct LinuxBoot {
   E820Map e820;         ///< all of the guest's memory, in ascending order
 };
 
+/// The files of a LinuxBoot, open: a reset loads them again, when the sandbox opens no files any more.
+struct LinuxFiles {
+  InputFile kernel;
+  std::optional<InputFile> initrd;
+
+  /// Errors name the file.
+  static Result<LinuxFiles> open(const LinuxBoot& boot);
+};
+
 /// Where things were put.
 struct BootEntry {
   GuestPhys entry;   ///< startup_64
@@ -35,6 +46,9 @@ struct BootEntry {
 /// Loads everything and puts `state` (of the boot processor) into the state the 64-bit boot protocol asks for:
 /// long mode, the low 4 GiB mapped one to one, flat segments, interrupts off, RSI at boot_params. Every error names
 /// the file or the limit. Needs RAM at 0 to 0x9fc00 and at 1 MiB. Called before vCPUs run, or with all of them parked.
+Result<BootEntry> load_linux(machine::GuestMemory& memory, const LinuxBoot& boot, const LinuxFiles& files,
+                             cpu::ArchState& state);
+/// The same, with the files opened for this once.
 Result<BootEntry> load_linux(machine::GuestMemory& memory, const LinuxBoot& boot, cpu::ArchState& state);
 
 }  // namespace veneer::boot

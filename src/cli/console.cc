@@ -2,7 +2,6 @@
 #include "cli/console.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #include <array>
@@ -10,6 +9,7 @@
 #include <chrono>
 
 #include "base/log.h"
+#include "base/thread_start.h"
 #include "cli/terminal.h"
 
 namespace veneer::cli {
@@ -34,7 +34,7 @@ void Console::stop() {
 }
 
 void Console::run() {
-  pthread_setname_np(pthread_self(), "_console");
+  begin_thread(ThreadKind::Console, "_console");
   bool was_background = terminal::in_background();
   while (!stopping_) {
     const bool background = terminal::in_background();

@@ -89,6 +89,12 @@ Result<vm::EngineKind> parse_engine(const std::string& text) {
   return Error(fmt::format("\"{}\" is not an engine (known: auto, bt, kvm)", text));
 }
 
+Result<bool> parse_on_off(const std::string& text) {
+  if (text == "on") return true;
+  if (text == "off") return false;
+  return Error(fmt::format("\"{}\" is neither on nor off", text));
+}
+
 Result<vm::MachineKind> parse_machine(const std::string& text) {
   if (text == "pc") return vm::MachineKind::Pc;
   if (text == "micro") return vm::MachineKind::Micro;
@@ -180,6 +186,12 @@ void add_run_options(CLI::App& run, RunOptions& options) {
   run.add_option("--hang-dump", options.hang_seconds, "Dump a CPU's last events when it stood still for that long")
       ->type_name("SECONDS")
       ->group("Debugging");
+  run.add_option_function<std::string>("--sandbox", parsed_into(options.sandbox, "--sandbox", parse_on_off),
+                                       "on (the default): the process gives up all that it needs no longer before the "
+                                       "guest runs; off: for debugging Veneer")
+      ->type_name("on|off")
+      ->group("Debugging");
+  run.add_option("--sandbox-test", options.sandbox_test, "")->group("");  // for tests: KIND:CALL
   add_later_flags(run);
 }
 

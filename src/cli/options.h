@@ -37,6 +37,8 @@ struct RunOptions {
   std::string trace;  ///< categories with commas between; empty: none
   std::string stats_file;
   unsigned hang_seconds = 0;  ///< 0: no watchdog
+  bool sandbox = true;
+  std::string sandbox_test;  ///< a forbidden call to attempt, for tests (sandbox/test_attempt.h)
 };
 
 struct DoctorOptions {

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +19,7 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "base/thread_start.h"
 
 namespace veneer::cli {
 
@@ -74,7 +74,7 @@ bool OutputQueue::State::write_all(std::span<const std::uint8_t> chunk) {
 }
 
 void OutputQueue::State::run() {
-  pthread_setname_np(pthread_self(), "_serial_out");
+  begin_thread(ThreadKind::Output, "_serial_out");
   std::vector<std::uint8_t> chunk;
   std::unique_lock lock(mutex);
   for (;;) {

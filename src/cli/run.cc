@@ -12,7 +12,9 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "cli/guest_input.h"
@@ -25,6 +27,9 @@
 #include "debug/flight_dump.h"
 #include "debug/gdb/server.h"
 #include "debug/hang_watchdog.h"
+#include "sandbox/descriptors.h"
+#include "sandbox/sandbox.h"
+#include "sandbox/test_attempt.h"
 #include "vm/machine.h"
 
 namespace veneer::cli {
@@ -132,13 +137,34 @@ int fail(const Error& error) {
   return status_failed;
 }
 
+/// What this process and its threads give up (docs/security.md). Before there are other threads.
+Result<void> prepare_sandbox(const RunOptions& options) {
+  if (!options.sandbox) {
+    log_warning("--sandbox off: what breaks out of this guest has all rights of this process");
+    return {};
+  }
+  if (!options.sandbox_test.empty()) TRY_VOID(sandbox::plan_test_attempt(options.sandbox_test));
+  for (const std::string& gap : sandbox::prepare(terminal::restore)) log_info("sandbox: {}", gap);
+  return {};
+}
+
+/// Where files of ours are removed at the end.
+std::vector<std::string> cleanup_directories(const RunOptions& options) {
+  if (options.serial.kind != SerialTarget::Kind::Unix) return {};
+  const std::size_t slash = options.serial.path.rfind('/');
+  if (slash == std::string::npos) return {"."};
+  return {options.serial.path.substr(0, slash + 1)};
+}
+
 }  // namespace
 
 int run_machine(const RunOptions& options) {
+  const std::vector<int> inherited = sandbox::open_descriptors();
   occupy_standard_descriptors();
   set_log_level(options.log_level);
   terminal::remember();
   debug::install_crash_handler(terminal::restore);
+  if (const auto prepared = prepare_sandbox(options); !prepared) return fail(prepared.error());
 
   Ending ending;
   Signals signals([&](int number) {
@@ -163,8 +189,15 @@ int run_machine(const RunOptions& options) {
   auto debugger = start_debugger(options, machine, debug_target);
   if (!debugger) return fail(debugger.error());
   if (options.paused) machine.pause();
+  Fd stats_file;
+  if (!options.stats_file.empty()) {
+    auto opened = open_stats(options.stats_file);
+    if (!opened) return fail(opened.error());
+    stats_file = std::move(opened).value();
+  }
   ending.attach(&machine, serial.value().get());
   serial.value()->start(input, monitor);
+  sandbox::enter_main(cleanup_directories(options), inherited);
 
   const auto started = std::chrono::steady_clock::now();
   const auto result = machine.run();
@@ -177,8 +210,8 @@ int run_machine(const RunOptions& options) {
   serial.value()->finish(output_patience);
   terminal::restore();
   int status = report(result, ending.signal_number());
-  if (!options.stats_file.empty() && result.ok()) {
-    const auto written = write_stats(options.stats_file, format_stats(machine, result.value(), run_time));
+  if (stats_file.valid() && result.ok()) {
+    const auto written = write_stats(stats_file, options.stats_file, format_stats(machine, result.value(), run_time));
     if (!written) {
       fmt::print(stderr, "veneer: {}\n", written.error().message());
       if (status == 0) status = status_failed;

@@ -10,6 +10,7 @@
 #include <ctime>
 #include <utility>
 
+#include "base/thread_start.h"
 #include "cli/terminal.h"
 #include "debug/flight_dump.h"
 
@@ -45,7 +46,7 @@ Signals::~Signals() {
 }
 
 void Signals::run() {
-  pthread_setname_np(pthread_self(), "_signals");
+  begin_thread(ThreadKind::Signals, "_signals");
   const sigset_t set = watched_signals();
   int seconds_left = patience_seconds;
   while (!quitting_) {

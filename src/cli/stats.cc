@@ -1,11 +1,12 @@
 // Statistics of a run as JSON.
 #include "cli/stats.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 
 #include "cli/options.h"
 
@@ -71,14 +72,19 @@ std::string format_stats(vm::Machine& machine, const vm::MachineExit& exit, std:
   return out + "  ]\n}\n";
 }
 
-Result<void> write_stats(const std::string& path, const std::string& text) {
-  const std::string what = "writing statistics to " + path;
-  std::FILE* file = std::fopen(path.c_str(), "we");
-  if (file == nullptr) return Error::from_errno(what, errno);
-  const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
-  const int error = errno;
-  if (std::fclose(file) != 0) return Error::from_errno(what, errno);
-  if (!written) return Error::from_errno(what, error);
+Result<Fd> open_stats(const std::string& path) {
+  Fd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  if (!file.valid()) return Error::from_errno("writing statistics to " + path, errno);
+  return file;
+}
+
+Result<void> write_stats(const Fd& file, const std::string& path, const std::string& text) {
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t n = ::write(file.get(), text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return Error::from_errno("writing statistics to " + path, errno);
+    done += static_cast<std::size_t>(n);
+  }
   return {};
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <string>
 
+#include "base/fd.h"
 #include "base/result.h"
 #include "vm/machine.h"
 
@@ -12,7 +13,10 @@ namespace veneer::cli {
 /// The statistics of a machine that has ended.
 std::string format_stats(vm::Machine& machine, const vm::MachineExit& exit, std::chrono::duration<double> run_time);
 
-Result<void> write_stats(const std::string& path, const std::string& text);
+/// Opens (and empties) the file before the guest runs: later the sandbox opens none.
+Result<Fd> open_stats(const std::string& path);
+/// `path` is for the message.
+Result<void> write_stats(const Fd& file, const std::string& path, const std::string& text);
 
 /// A JSON string with its quotes (RFC 8259 7).
 std::string json_string(const std::string& text);

@@ -4,7 +4,6 @@
 // With a client that does not read, the guest waits (as behind a slow terminal) until the machine is to end.
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -24,6 +23,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/thread_start.h"
 #include "cli/serial_backend.h"
 #include "cli/wake_fd.h"
 
@@ -118,7 +118,7 @@ class UnixSerial final : public SerialBackend, private machine::CharSink {
   }
 
   void run() {
-    pthread_setname_np(pthread_self(), "_serial_unix");
+    begin_thread(ThreadKind::Server, "_serial_unix");
     while (!stopping_) {
       short client_events = 0;
       {

@@ -1,11 +1,10 @@
 // The hang watchdog: comparing the flight recorders' counters once a second.
 #include "debug/hang_watchdog.h"
 
-#include <pthread.h>
-
 #include <utility>
 
 #include "base/log.h"
+#include "base/thread_start.h"
 #include "debug/flight_dump.h"
 
 namespace veneer::debug {
@@ -57,7 +56,7 @@ HangWatchdog::~HangWatchdog() {
 }
 
 void HangWatchdog::run() {
-  pthread_setname_np(pthread_self(), "_watchdog");
+  begin_thread(ThreadKind::Watchdog, "_watchdog");
   std::unique_lock lock(mutex_);
   while (!changed_.wait_for(lock, std::chrono::seconds(1), [this] { return stopping_; })) {
     if (paused_()) {

@@ -22,7 +22,7 @@ struct MachineExit {
     Failed,      ///< the host failed; see message
   };
   Reason reason = Reason::Stopped;
-  int status = 0;       ///< exit status for the process (machine.md, "Exit status")
+  int status = 0;       ///< exit status for the process (docs/command-line.md, "Ends")
   std::string message;  ///< for Crashed and Failed
 };
 

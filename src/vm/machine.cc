@@ -103,7 +103,10 @@ Result<void> Machine::add_memory() {
 Result<void> Machine::load_guest() {
   const boot::LinuxBoot linux_boot{config_.kernel, config_.initrd, config_.cmdline, GuestPhys{layout::ACPI_TABLES_BASE},
                                    memory_map(config_.memory_bytes)};
-  TRY(const boot::BootEntry entry, boot::load_linux(memory_, linux_boot, boot_state_));
+  if (!boot_files_) {
+    TRY(boot_files_, boot::LinuxFiles::open(linux_boot));
+  }
+  TRY(const boot::BootEntry entry, boot::load_linux(memory_, linux_boot, *boot_files_, boot_state_));
   log_debug("kernel at {:#x}, {} bytes; initrd at {:#x}, {} bytes", entry.kernel.value, entry.kernel_bytes,
             entry.initrd.value, entry.initrd_bytes);
   return {};

@@ -9,12 +9,14 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/event_loop.h"
 #include "base/log.h"
 #include "base/result.h"
+#include "boot/linux.h"
 #include "cpu/cpuid.h"
 #include "cpu/engine.h"
 #include "devices/legacy/uart16550.h"
@@ -105,6 +107,7 @@ class Machine {
   Control control_;
   GuestTsc tsc_;
   machine::GuestMemory memory_;
+  std::optional<boot::LinuxFiles> boot_files_;  // open since create(): a reset reads them again
   cpu::ArchState boot_state_;
   std::unique_ptr<cpu::CpuidPolicy> cpuid_;
   std::unique_ptr<Mainboard> board_;

@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/thread_start.h"
 
 namespace veneer::vm {
 namespace {
@@ -94,8 +95,8 @@ void VcpuThread::wake() noexcept {
 
 void VcpuThread::loop() {
   current_index = index_;
-  ::pthread_setname_np(::pthread_self(), fmt::format("vcpu{}", index_).c_str());
   block_process_signals();
+  begin_thread(ThreadKind::Vcpu, fmt::format("vcpu{}", index_).c_str());
   for (;;) {
     switch (next_order()) {
       case Order::Run:

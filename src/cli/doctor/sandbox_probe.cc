@@ -17,10 +17,14 @@
 #include <cerrno>
 #include <cstdint>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "base/fd.h"
+#include "base/thread_start.h"
 #include "cli/doctor/doctor.h"
 #include "cli/doctor/trial.h"
+#include "sandbox/sandbox.h"
 
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
@@ -71,6 +75,20 @@ TrialResult try_landlock() {
   return {true, fmt::format("ABI version {}", abi)};
 }
 
+/// The real thing, on a thread that then does what it must not: the kernel has to stop it.
+TrialResult try_whole_sandbox() {
+  const int log = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+  dup2(log, STDERR_FILENO);  // the message of the violation
+  const std::vector<std::string> gaps = sandbox::prepare(nullptr);
+  if (!gaps.empty()) return {false, gaps.front()};
+  std::thread([] {
+    begin_thread(ThreadKind::Vcpu, "vcpu0");
+    ::open("/proc/self/mem", O_RDWR);
+    _exit(0);  // it came back
+  }).join();
+  return {false, "the forbidden call came back"};
+}
+
 TrialResult try_perf() {
   perf_event_attr attributes{};
   attributes.type = PERF_TYPE_HARDWARE;
@@ -119,6 +137,13 @@ void probe_sandbox(Findings& findings) {
         "build the kernel with CONFIG_SECCOMP_FILTER");
   check("Landlock", try_landlock, "usable", "file access is not confined",
         "boot with lsm=landlock,... on a kernel built with CONFIG_SECURITY_LANDLOCK");
+  const TrialResult whole = run_trial(5, try_whole_sandbox);
+  // A violation ends the process with status 1 and nothing to say.
+  if (!whole.ok && whole.text.empty())
+    findings.push_back({Level::Good, "sandbox", "a thread that opens a file is stopped", {}});
+  else
+    findings.push_back({Level::Limited, "sandbox", whole.text.empty() ? "a forbidden call came back" : whole.text,
+                        "see the lines seccomp and Landlock; what breaks out of a guest has more rights here"});
   check("perf events", try_perf, "instructions can be counted", "no profiles of guest code",
         "sysctl kernel.perf_event_paranoid=2 or lower; inside a VM its host must offer a PMU");
   probe_processes(findings);

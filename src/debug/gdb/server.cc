@@ -6,7 +6,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
@@ -16,6 +15,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/thread_start.h"
 
 namespace veneer::debug::gdb {
 namespace {
@@ -86,7 +86,7 @@ void Server::vcpu_stopped(unsigned vcpu) {
 }
 
 void Server::run() {
-  pthread_setname_np(pthread_self(), "_gdb");
+  begin_thread(ThreadKind::Server, "_gdb");
   while (!stopping_) {
     std::array<pollfd, 3> fds = {
         {{wake_.get(), POLLIN, 0}, {client_.valid() ? -1 : listener_.get(), POLLIN, 0}, {client_.get(), POLLIN, 0}}};

@@ -1,0 +1,44 @@
+// The policy: which kind of thread may make which system call once the guest can run.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/thread_start.h"
+
+namespace veneer::sandbox {
+
+/// What else must hold of a call that is in the table.
+enum class Check : std::uint8_t {
+  Always,
+  NoExec,           ///< mmap, mprotect: no PROT_EXEC; executable memory is made before the guest runs
+  OwnProcess,       ///< the first argument is our process
+  TerminalRequest,  ///< ioctl: settings of a terminal; TIOCSTI, which types into it, is not among them
+  ThreadOnly,       ///< clone: a thread, no process
+  EmptyPath,        ///< newfstatat as fstat() uses it: of a descriptor, not of a path
+  PlainFcntl,       ///< fcntl: flags, duplicates and locks; no signals to owners
+  OwnPrctl,         ///< prctl: names, and giving up more
+  NotThere,         ///< answers ENOSYS, so that the C library takes another way
+};
+
+/// One row of the table. `kinds` has a bit for each ThreadKind.
+struct Rule {
+  std::uint16_t number;
+  std::uint16_t kinds;
+  Check check;
+};
+
+/// The whole table. ThreadKind::Main may do all of it, because the threads that it starts are confined first as it
+/// is, then further.
+std::span<const Rule> policy();
+
+constexpr std::uint16_t bit_of(ThreadKind kind) {
+  return static_cast<std::uint16_t>(1u << static_cast<unsigned>(kind));
+}
+
+/// Does the row apply to threads of this kind?
+constexpr bool applies(const Rule& rule, ThreadKind kind) {
+  return kind == ThreadKind::Main || (rule.kinds & bit_of(kind)) != 0;
+}
+
+}  // namespace veneer::sandbox

@@ -1,0 +1,94 @@
+// Putting the parts of the sandbox together, thread by thread.
+#include "sandbox/sandbox.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include <optional>
+
+#include "base/log.h"
+#include "base/thread_start.h"
+#include "sandbox/descriptors.h"
+#include "sandbox/filter.h"
+#include "sandbox/landlock.h"
+#include "sandbox/privileges.h"
+#include "sandbox/test_attempt.h"
+#include "sandbox/violation.h"
+
+namespace veneer::sandbox {
+namespace {
+
+/// Set up by prepare(), before there are threads.
+struct State {
+  bool active = false;
+  bool seccomp = false;
+  std::optional<Fd> no_files;    // Landlock rules of every thread but the main one; empty: the kernel has no Landlock
+  std::optional<Fd> main_files;  // of the main thread
+};
+State state;
+
+/// A part that worked in prepare() or on the thread before has no reason to fail now; say it, and go on with the rest.
+void report(const Result<void>& result, ThreadKind kind) {
+  if (!result) log_error("the sandbox of thread kind {} has a hole: {}", kind_name(kind), result.error().message());
+}
+
+/// A blocked SIGSYS would end the process without a word.
+void unblock_violations() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGSYS);
+  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+void confine(ThreadKind kind) {
+  report(give_up_privileges(), kind);
+  const std::optional<Fd>& files = kind == ThreadKind::Main ? state.main_files : state.no_files;
+  if (files) report(enforce_landlock(*files), kind);
+  if (state.seccomp) {
+    unblock_violations();
+    report(install_filter(kind), kind);  // last: it forbids the calls above
+  }
+  attempt_if_planned(kind);
+}
+
+}  // namespace
+
+std::vector<std::string> prepare(void (*before_end)()) {
+  std::vector<std::string> gaps;
+  state.active = true;
+  install_violation_handler(before_end);
+  hide_memory();
+  if (relaxed_build) {
+    gaps.emplace_back("this build has sanitizers, which need to open, map and trace: no seccomp filter, no Landlock");
+  } else {
+    state.seccomp = ::prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0;
+    if (!state.seccomp) gaps.emplace_back("this kernel has no seccomp: system calls are not confined");
+    auto ruleset = make_landlock_ruleset({});
+    if (ruleset)
+      state.no_files = std::move(ruleset).value();
+    else
+      gaps.push_back(fmt::format("this kernel offers no Landlock ({}): files are kept by seccomp alone",
+                                 ruleset.error().message()));
+  }
+  set_thread_hook(confine);
+  return gaps;
+}
+
+void enter_main(const std::vector<std::string>& cleanup_directories, const std::vector<int>& inherited_descriptors) {
+  if (!state.active) return;
+  close_descriptors(inherited_descriptors);
+  if (state.no_files) {
+    auto ruleset = make_landlock_ruleset(cleanup_directories);
+    if (ruleset)
+      state.main_files = std::move(ruleset).value();
+    else
+      log_error("the sandbox has a hole: {}", ruleset.error().message());
+  }
+  begin_thread(ThreadKind::Main, nullptr);
+}
+
+bool active() { return state.active; }
+
+}  // namespace veneer::sandbox
