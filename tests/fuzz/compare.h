@@ -8,9 +8,11 @@
 
 namespace veneer::fuzz {
 
-/// One line for each thing that differs; empty when nothing does. mask.md says what is left out and why.
-/// `native` and `guest` are changed: their vector areas are made comparable.
-std::vector<std::string> differences(CodeWidth width, std::uint64_t components, Outcome& native, Outcome& guest);
+/// One line for each thing that differs; empty when nothing does. mask.h says what is left out and why.
+/// `native` and `guest` are changed: their vector areas are made comparable, and the images in memory of a snippet
+/// that `saves_vectors` by an instruction of the XSAVE family.
+std::vector<std::string> differences(CodeWidth width, std::uint64_t components, bool saves_vectors, Outcome& native,
+                                     Outcome& guest);
 
 /// "#PF(0x6) at 0x2000000" and the like.
 std::string describe_ending(const Outcome& outcome);

@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "cpu/x86/decode_corrections.h"
 #include "encode.h"
 #include "roles.h"
 #include "shapes.h"
@@ -46,6 +47,17 @@ const RowTemplates& Generator::choose_row(Random& random) const {
 
 namespace {
 
+/// Zen 4 reads a stale RSP, without the pushes and pops just before, where EVEX.X is set, which has no meaning with a
+/// general register (mask.h).
+bool reads_stale_rsp(const ZydisDecodedInstruction& z, const ZydisDecodedOperand* operands) {
+  if (z.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || z.raw.modrm.mod != 3 || z.raw.evex.X) return false;
+  for (unsigned i = 0; i < z.operand_count_visible; i++)
+    if (operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER && operands[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM &&
+        ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, operands[i].reg.value) == ZYDIS_REGISTER_RSP)
+      return true;
+  return false;
+}
+
 bool on_stack_or_string(const ZydisDecodedInstruction& z) {
   switch (z.meta.category) {
     case ZYDIS_CATEGORY_STRINGOP:
@@ -66,6 +78,7 @@ bool Generator::acceptable(Random& random, const RegisterRoles& roles, const Tem
   if (!may_run_natively(z) || !gate_.offered(z)) return false;
   if (cpu::x86::classify(z, operands).treatment == Treatment::Undefined) return false;
   if (z.mnemonic != form.mnemonic && random.percent(80)) return false;
+  if (reads_stale_rsp(z, operands)) return false;
   for (unsigned i = 0; i < z.operand_count; i++) {
     const ZydisDecodedOperand& operand = operands[i];
     if (operand.type != ZYDIS_OPERAND_TYPE_REGISTER || !(operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)) continue;
@@ -85,6 +98,8 @@ bool Generator::encode(Random& random, const RegisterRoles& roles, const Templat
   ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
   constexpr std::size_t longest = 15;
   if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder_, encoded.bytes.data(), longest, &z, operands))) return false;
+  if (z.mnemonic == ZYDIS_MNEMONIC_PAUSE)  // which may be XCHG
+    cpu::x86::correct_decoding(decoder_, encoded.bytes.data(), z, operands);
   if (!acceptable(random, roles, form, z, operands)) return false;
   if (form.moffs) {
     const bool low = width_ != CodeWidth::Bits64 || z.raw.disp.size < 64;

@@ -56,7 +56,7 @@ class Guest {
   void put_u64(std::uint64_t physical, std::uint64_t value) { put(physical, &value, sizeof value); }
   void map(std::uint64_t address, std::uint64_t physical, std::uint64_t flags);
   void start_state(const Case& in, cpu::ArchState& state) const;
-  bool read_exception(const Case& in, const cpu::ArchState& state, Outcome& out);
+  bool read_exception(const cpu::ArchState& state, Outcome& out);
   void load(const Case& in);
   cpu::Exit run_loaded(const Case& in);
 

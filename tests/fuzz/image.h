@@ -16,6 +16,7 @@ struct Image {
   std::uint64_t rflags;
   std::uint64_t fs_base;
   std::uint64_t gs_base;
+  std::uint16_t cs, ss;  ///< of an outcome; how a case starts follows from its width
   /// Standard XSAVE format.
   alignas(64) std::array<std::uint8_t, cpu::xsave_area_bytes> xsave;
 };

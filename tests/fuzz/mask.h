@@ -10,6 +10,8 @@ inline constexpr const char* mask_text = R"(Not compared, and why:
   MXCSR_MASK, reserved     bytes 28-31 and 416-511 of the area belong to the processor and the kernel.
   components in their      an area marked "initial" may hold anything: both sides are given initial values first.
   initial configuration
+  XSAVE images in memory   whether a component in its initial configuration is marked in use (SDM 1 13.6 leaves that
+                           to the processor; Zen 4 forgets it when the state is saved and restored).
   RSP's upper half         in 16-bit code: natively the kernel's own stack pointer shows there.
   #PF error code bit 0     for addresses from 0x7ffffffff000 on: Linux always reports a protection violation there.
 
@@ -20,6 +22,7 @@ Not run:
   SGDT SIDT SLDT STR SMSW                   Linux answers in the kernel where UMIP is on
   SYSCALL SYSENTER INT VMCALL VMMCALL       enter the kernel or the hypervisor
   INT1 (ICEBP)                              Linux handles its #DB in its own way
+  EVEX.X with RSP as r/m                    Zen 4 reads RSP without the pushes and pops just before
   MOV sreg, POP FS/GS, LFS LGS LSS          selectors would stay loaded in the native child
   WRPKRU XRSTOR                             would change what the native child needs
 )";

@@ -70,6 +70,9 @@ void store(const ucontext_t& frame, std::uint64_t fs_base, Outcome& out) {
   out.image.rflags = static_cast<std::uint64_t>(registers[REG_EFL]);
   out.image.fs_base = fs_base;
   out.image.gs_base = read_gs_base();
+  const auto selectors = static_cast<std::uint64_t>(registers[REG_CSGSFS]);
+  out.image.cs = static_cast<std::uint16_t>(selectors);
+  out.image.ss = static_cast<std::uint16_t>(selectors >> 48);
   out.vector = static_cast<std::uint8_t>(registers[REG_TRAPNO]);
   out.error = static_cast<std::uint32_t>(registers[REG_ERR]);
   out.cr2 = static_cast<std::uint64_t>(registers[REG_CR2]);

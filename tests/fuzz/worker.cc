@@ -3,12 +3,31 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <functional>
 
 #include "compare.h"
 #include "report.h"
 
 namespace veneer::fuzz {
+
+namespace {
+
+bool saves_vectors(const Instruction& instruction) {
+  switch (instruction.mnemonic) {
+    case ZYDIS_MNEMONIC_XSAVE:
+    case ZYDIS_MNEMONIC_XSAVE64:
+    case ZYDIS_MNEMONIC_XSAVEC:
+    case ZYDIS_MNEMONIC_XSAVEC64:
+    case ZYDIS_MNEMONIC_XSAVEOPT:
+    case ZYDIS_MNEMONIC_XSAVEOPT64:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
 
 Worker::Worker(const Options& options, const cpu::CpuidPolicy& policy, const Generators& generators,
                Statistics& statistics, Clock::time_point deadline)
@@ -63,11 +82,12 @@ void Worker::run_guests(const Case& the_case, std::vector<Outcome>& out) {
   }
 }
 
-Worker::Finding Worker::compare_all(CodeWidth width, const Outcome& native, std::vector<Outcome>& guests) {
+Worker::Finding Worker::compare_all(const Snippet& snippet, const Outcome& native, std::vector<Outcome>& guests) {
   Finding finding;
+  const bool saves = std::any_of(snippet.instructions.begin(), snippet.instructions.end(), saves_vectors);
   for (std::size_t i = 0; i < guests.size(); i++) {
     Outcome copy = native;
-    std::vector<std::string> lines = differences(width, policy_.xcr0_mask(), copy, guests[i]);
+    std::vector<std::string> lines = differences(snippet.width, policy_.xcr0_mask(), saves, copy, guests[i]);
     if (lines.empty()) continue;
     finding.modes += finding.modes.empty() ? "" : ", ";
     finding.modes += guest_mode_names[static_cast<unsigned>(guests_[i]->mode())];
@@ -84,7 +104,7 @@ Result<Worker::Finding> Worker::run_once(const Snippet& snippet) {
   if (slot.output.ending != Ending::Exception) return Finding{};
   std::vector<Outcome> guests;
   run_guests(slot.input, guests);
-  return compare_all(slot.input.width, slot.output, guests);
+  return compare_all(snippet, slot.output, guests);
 }
 
 Result<Snippet> Worker::minimise(Snippet snippet) {
@@ -167,7 +187,7 @@ Result<void> Worker::run_batch(unsigned count_of) {
       continue;
     }
     count(snippets[i], oracle_.slot(i).input, native);
-    if (!compare_all(snippets[i].width, native, guests[i]).lines.empty()) differing.push_back(i);
+    if (!compare_all(snippets[i], native, guests[i]).lines.empty()) differing.push_back(i);
   }
   statistics_.next_case = first + count_of;
   for (const unsigned i : differing) {

@@ -37,13 +37,14 @@ struct VectorOperands {
   std::uint8_t elements = 0;       ///< in memory
   std::uint8_t element_bytes = 0;  ///< of one of these
   std::uint8_t index_bytes = 0;    ///< of one VSIB index, 4 or 8
+  std::uint8_t aligned_bytes = 0;  ///< #AC unless the address is a multiple of this; 0: never
   bool faults_whole = false;       ///< inactive elements fault as well, though nothing happens to them
 };
 
 /// The 8 bytes behind a call of stub_memory or stub_writeback; at any address.
 struct [[gnu::packed]] AccessDescriptor {
   std::uint16_t offset : 12;  ///< of the instruction in its page
-  std::uint16_t segment : 4;  ///< SegReg whose limit and type count; 64-bit code has none
+  std::uint16_t segment : 4;  ///< SegReg whose limit and type count; in 64-bit code FS, GS, or 0 for none
   std::uint16_t next_offset;  ///< of the one behind it
   std::uint8_t size;          ///< bytes, up to 108
   std::uint8_t flags;

@@ -124,7 +124,13 @@ Outcome callout_gather(BtVcpu& v, const CalloutRecord& r) {
   v.load_vectors();
   if (!scatter) put_destination(e, e.pending != all);
   put_mask(e);
-  return ok ? Outcome::Continue : Outcome::Fault;
+  if (ok) return Outcome::Continue;
+  // Elements that are done make a pending single-step trap due; the fault comes when the rest is tried again.
+  if ((v.s.rflags & RFLAGS_TF) && e.pending != all) {
+    v.b->rip = v.rip_of(r.offset);
+    return Outcome::Leave;
+  }
+  return Outcome::Fault;
 }
 
 }  // namespace veneer::cpu::bt

@@ -55,7 +55,8 @@ Outcome callout_enter(BtVcpu& v, const CalloutRecord& r) {
   const std::uint64_t sp = (v.reg(RSP) & ~mask) | ((v.reg(RSP) - size) & mask);
   // The new top must be writable (SDM 2A ENTER).
   const std::uint64_t at = stack_linear(v, sp & mask);
-  if (!stack_reachable(v, at, 1, Access::Write) || !v.probe(at, Access::Write)) return fail();
+  if (!stack_reachable(v, at, 1, Access::Write) || !v.check_alignment(at, bytes) || !v.probe(at, Access::Write))
+    return fail();
   v.b->gpr[RSP] = sp;
   v.set_reg(RBP, frame, bytes == 4 && v.code64() ? 8 : bytes);
   return Outcome::Continue;

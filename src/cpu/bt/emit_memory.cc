@@ -121,6 +121,14 @@ Assembler::Mark Translator::check_limit(unsigned segment, const AccessSpec& spec
   return outside;
 }
 
+/// The segment that the slow path of an access has to look at (AccessDescriptor::segment).
+unsigned Translator::segment_of(const Insn& insn, const AccessSpec& spec) const {
+  const bool wide = mode_.has(Mode::CODE64);
+  if (spec.stack || insn.memory_op < 0) return wide ? 0u : unsigned{SS};
+  const unsigned segment = memory_operand(insn).segment;
+  return !wide || segment == FS || segment == GS ? segment : 0;
+}
+
 /// The check of an access at T0. Afterwards [T0 + T1] is the operand. Uses T2.
 Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Body body) {
   VENEER_ASSERT(cold_count_ < max_cold);
@@ -140,9 +148,7 @@ Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Bo
   if (waits_for_x87(insn)) bits |= AccessDescriptor::WAITS;
   if (masked_operand(insn)) bits |= AccessDescriptor::MASKED;
   if (demands_alignment(insn)) bits |= AccessDescriptor::ALIGNED;
-  const unsigned segment = mode_.has(Mode::CODE64) ? 0u
-                           : spec.stack            ? unsigned{SS}
-                                                   : unsigned{memory_operand(insn).segment};
+  const unsigned segment = segment_of(insn, spec);
   cold.descriptor = AccessDescriptor{static_cast<std::uint16_t>(insn.offset & 0xfff),
                                      static_cast<std::uint16_t>(segment & 0xf),
                                      insn.next_offset(),

@@ -208,7 +208,9 @@ void Translator::emit_native(const Insn& insn) {
   AccessSpec spec{.size = insn.op[insn.memory_op].size / 8u};
   if (spec.size == 0) return emit_undefined(insn);
   spec.write = insn.row.access == x86::MemAccess::Write || insn.row.access == x86::MemAccess::ReadWrite;
-  spec.read = insn.row.access != x86::MemAccess::Write || x86::suppresses_faults(insn.z, insn.row);
+  // x87 stores write nothing, or (FBSTP) a part, when an unmasked exception comes up.
+  spec.read = insn.row.access != x86::MemAccess::Write || x86::suppresses_faults(insn.z, insn.row) ||
+              insn.row.fp == x86::FpClass::X87;
   Cold& cold = check(insn, spec, &Translator::native_body);
   native_body(insn, false);
   finish_access(cold);

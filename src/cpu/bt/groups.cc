@@ -210,6 +210,7 @@ void Translator::check_group(const Insn& insn, const MemoryOperand& m) {
   // The range's check is not the operand's: what its mask or alignment has to say, the ungrouped variant asks.
   cold.descriptor.flags &= static_cast<std::uint8_t>(~AccessDescriptor::MASKED);
   cold.descriptor.flags |= AccessDescriptor::GROUP;
+  if (m.segment == FS || m.segment == GS) cold.descriptor.segment = m.segment & 0xf;
   cold.descriptor.jump_bytes = static_cast<std::uint16_t>(m.displacement - insn.group_low);  // where its own access is
   if (rip) a_.lea(T1, T1, T0, 0, -insn.group_low);
   a_.store_gs(VENEER_BLOCK_OFFSET(group_addend) + 8 * insn.group, T1);

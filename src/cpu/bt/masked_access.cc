@@ -85,7 +85,7 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
     b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
     return std::uint64_t{1};
   };
-  if (r.vector.faults_whole && code64() && !(canonical(address) && canonical(address + d.size - 1))) {
+  if (r.vector.faults_whole && !range_reachable(d, address)) {
     raise(stack ? VECTOR_SS : VECTOR_GP, 0);
     return fail();
   }
@@ -99,16 +99,23 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
   const auto first = static_cast<unsigned>(std::min<std::uint64_t>(d.size, page_size - (address & page_offset_mask)));
   const std::uint64_t parts[2] = {checked & low_bits(first), first < d.size ? checked >> first : 0};
   const unsigned starts[2] = {0, first};
-  // #AC is about elements here, and VMASKMOV has none (Zen 4).
-  if (masked_.bytes && r.vector.kind != MaskKind::SignBits && (!code64() || canonical(address)) &&
-      !check_alignment(address, r.vector.element_bytes))
+  const auto reachable = [&](std::uint64_t at) {
+    if (!code64()) return true;
+    return canonical(at) && ((d.segment != FS && d.segment != GS) || offset_canonical(d.segment, at, 1));
+  };
+  // Element by element: #GP and #SS of all of the first one come before its #PF.
+  if (const unsigned at = checked ? static_cast<unsigned>(__builtin_ctzll(checked)) : 0;
+      checked && !(reachable(address + at) && reachable(address + at + r.vector.element_bytes - 1))) {
+    raise(stack ? VECTOR_SS : VECTOR_GP, 0);
     return fail();
+  }
   // The first element's segment check comes before its page's, those of the others after it (Zen 4).
   auto in_segment = [&](unsigned at, unsigned n) {
     const auto which = static_cast<SegReg>(d.segment);
     const std::uint64_t offset = ((address - b->segment_base[which]) & 0xffffffffu) + at;
     return check_segment(which, offset, n, write ? Access::Write : Access::Read);
   };
+  if (checked && r.vector.aligned_bytes && !check_alignment(address, r.vector.aligned_bytes)) return fail();
   HostPtr host[2] = {};
   for (unsigned i = 0; i < 2; i++) {
     if (!parts[i]) continue;
@@ -119,7 +126,7 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
       const unsigned element = (starts[i] + lowest) % r.vector.element_bytes;
       if (!in_segment(starts[i] + lowest, r.vector.element_bytes - element)) return fail();
     }
-    if (code64() && !canonical(at)) {
+    if (!reachable(at)) {
       raise(stack ? VECTOR_SS : VECTOR_GP, 0);
       return fail();
     }

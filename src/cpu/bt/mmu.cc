@@ -272,7 +272,14 @@ bool BtVcpu::check_alignment(std::uint64_t address, unsigned size) {
   return raise(VECTOR_AC, 0);
 }
 
+/// #GP when the operand begins in canonical addresses and does not end there; its start is the caller's to check.
+bool BtVcpu::end_canonical(std::uint64_t address, unsigned size) {
+  if (!code64() || canonical(address + size - 1) || !canonical(address)) return true;
+  return raise(VECTOR_GP, 0);
+}
+
 bool BtVcpu::read_memory(std::uint64_t address, void* out, unsigned size, bool supervisor) {
+  if (!supervisor && !end_canonical(address, size)) return false;
   if (!supervisor && !check_alignment(address, size)) return false;
   if (watch_data_ && !supervisor) note_data_access(address, size, false);
   auto* to = static_cast<std::uint8_t*>(out);
@@ -292,6 +299,7 @@ bool BtVcpu::read_memory(std::uint64_t address, void* out, unsigned size, bool s
 }
 
 bool BtVcpu::write_memory(std::uint64_t address, const void* data, unsigned size, bool supervisor) {
+  if (!supervisor && !end_canonical(address, size)) return false;
   if (!supervisor && !check_alignment(address, size)) return false;
   if (watch_data_ && !supervisor) note_data_access(address, size, true);
   // Both pages must be writable before the first byte changes.
@@ -332,14 +340,29 @@ std::uint64_t BtVcpu::effective_address(const MemoryOperand& o) const {
 bool BtVcpu::linear_address(const MemoryOperand& o, std::uint64_t& out, std::uint64_t size, Access access) {
   std::uint64_t ea = effective_address(o);
   if (code64()) {
-    if (o.segment == FS || o.segment == GS) ea += b->segment_base[o.segment];
-    if (!canonical(ea)) return raise(o.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
+    bool reachable = true;
+    if (o.segment == FS || o.segment == GS) {
+      ea += b->segment_base[o.segment];
+      reachable = offset_canonical(o.segment, ea, 1);
+    }
+    if (!reachable || !canonical(ea)) return raise(o.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
   } else {
     if (!check_segment(static_cast<SegReg>(o.segment), ea, size, access)) return false;
     ea = (ea + b->segment_base[o.segment]) & 0xffffffffu;
   }
   out = ea;
   return true;
+}
+
+bool BtVcpu::offset_canonical(unsigned segment, std::uint64_t linear, unsigned size) const {
+  const std::uint64_t offset = linear - b->segment_base[segment];
+  return !engine_.amd() || (canonical(offset) && canonical(offset + size - 1));
+}
+
+bool BtVcpu::range_reachable(const AccessDescriptor& d, std::uint64_t address) const {
+  if (!code64()) return true;
+  if (!canonical(address) || !canonical(address + d.size - 1)) return false;
+  return (d.segment != FS && d.segment != GS) || offset_canonical(d.segment, address, d.size);
 }
 
 std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
@@ -352,7 +375,7 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
     return std::uint64_t{1};
   };
-  const bool reachable = !code64() || (canonical(address) && canonical(address + d.size - 1));
+  const bool reachable = range_reachable(d, address);
   if (native_vector_ >= 0) {
     raise(static_cast<std::uint8_t>(native_vector_));
     native_vector_ = -1;
@@ -389,6 +412,11 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
   if (masked) return masked_access(d, misaligned);
   if (!reachable && (d.flags & AccessDescriptor::GROUP)) return 5;
   if (!reachable) {
+    // The 10 bytes of an x87 operand are 8 and 2: a #PF of the former comes before a #GP of the latter (Zen 4).
+    constexpr unsigned m80_bytes = 10, m80_low_bytes = 8;
+    const bool low_reachable = d.size == m80_bytes && canonical(address) && canonical(address + m80_low_bytes - 1);
+    if (low_reachable && !probe(address, d.flags & AccessDescriptor::WRITE ? Access::Write : Access::Read))
+      return fail();
     raise(stack ? VECTOR_SS : VECTOR_GP, 0);
     return fail();
   }

@@ -60,6 +60,8 @@ void BtVcpu::mode_changed() {
   if (cpl_ > iopl()) m |= Mode::IF_TRAP;
   if ((s.cr0 & CR0_AM) && (s.rflags & RFLAGS_AC) && cpl_ == 3) m |= Mode::ALIGN_CHECK;
   if (s.cr4 & CR4_FSGSBASE) m |= Mode::FSGSBASE;
+  // Whatever leads from 64-bit code into compatibility mode cuts RSP (Zen 4; the manuals leave the upper half open).
+  if (mode.has(Mode::CODE64) && lma && !code64) b->gpr[RSP] &= 0xffffffffu;
   mode.bits = m;
 }
 
@@ -170,23 +172,31 @@ Outcome BtVcpu::far_jump(std::uint16_t selector, std::uint64_t offset, unsigned 
 }
 
 Outcome BtVcpu::far_call(std::uint16_t selector, std::uint64_t offset, unsigned operand_bytes, const CalloutRecord& r) {
-  const std::uint64_t stack_mask = code64() ? ~std::uint64_t{0} : mode.has(Mode::STACK32) ? 0xffffffffu : 0xffffu;
+  const bool from64 = code64();
   const std::uint64_t sp = reg(RSP);
   const std::uint64_t values[2] = {rip_of(r.next_offset), s.segments[CS].selector};
-  const std::uint64_t new_sp = (sp - 2 * operand_bytes) & stack_mask;
-  const std::uint64_t base = code64() ? 0 : s.segments[SS].base;
   // The transfer is checked first, with CS as it was put back on a stack fault.
   const Segment old_cs = s.segments[CS];
   const Outcome o = far_jump(selector, offset, operand_bytes);
   if (o == Outcome::Fault) return o;
   const std::uint64_t target = b->rip;
-  if (!write_memory(base + new_sp, &values[0], operand_bytes) ||
-      !write_memory(base + ((new_sp + operand_bytes) & stack_mask), &values[1], operand_bytes)) {
+  // From 64-bit code into compatibility mode: the stack is the new code's already, and CS is pushed first (Zen 4).
+  const bool narrowed = from64 && !code64();
+  const std::uint64_t stack_mask = from64 && !narrowed       ? ~std::uint64_t{0}
+                                   : mode.has(Mode::STACK32) ? 0xffffffffu
+                                                             : 0xffffu;
+  const std::uint64_t base = from64 && !narrowed ? 0 : s.segments[SS].base;
+  const std::uint64_t old_sp = narrowed ? sp & 0xffffffffu : sp;
+  const std::uint64_t new_sp = (old_sp - 2 * operand_bytes) & stack_mask;
+  for (const unsigned i : {narrowed ? 1u : 0u, narrowed ? 0u : 1u}) {
+    const std::uint64_t at = base + ((new_sp + i * operand_bytes) & stack_mask);
+    if (write_memory(narrowed ? at & 0xffffffffu : at, &values[i], operand_bytes)) continue;
     set_segment(CS, old_cs);
     mode_changed();
+    b->gpr[RSP] = sp;
     return Outcome::Fault;
   }
-  b->gpr[RSP] = (sp & ~stack_mask) | new_sp;
+  b->gpr[RSP] = (old_sp & ~stack_mask) | new_sp;
   b->rip = target;
   return Outcome::Leave;
 }

@@ -41,6 +41,16 @@ bool linear(BtVcpu& v, const CalloutRecord& r, unsigned reg, const StringState& 
   return v.raise(m.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
 }
 
+template <unsigned Size>
+bool crosses_page(std::uint64_t address) {
+  return (address & page_offset_mask) > page_size - Size;
+}
+
+std::uint64_t next_page(const BtVcpu& v, std::uint64_t address) {
+  const std::uint64_t next = (address | page_offset_mask) + 1;
+  return v.code64() ? next : next & 0xffffffffu;
+}
+
 void advance(BtVcpu& v, unsigned reg, const StringState& s, std::uint64_t bytes) {
   const std::uint64_t value = s.backward ? v.reg(reg) - bytes : v.reg(reg) + bytes;
   if (s.address_bytes == 2)
@@ -96,9 +106,11 @@ Outcome movs(BtVcpu& v, const CalloutRecord& r) {
   while (s.count) {
     std::uint64_t from, to;
     // The source's faults come first.
-    if (!linear<Size>(v, r, RSI, s, Access::Read, from) || !v.probe(from, Access::Read) ||
-        !linear<Size>(v, r, RDI, s, Access::Write, to))
+    if (!linear<Size>(v, r, RSI, s, Access::Read, from) || !v.check_alignment(from, Size) ||
+        !v.probe(from, Access::Read))
       return Outcome::Fault;
+    if (crosses_page<Size>(from) && !v.probe(next_page(v, from), Access::Read)) return Outcome::Fault;
+    if (!linear<Size>(v, r, RDI, s, Access::Write, to)) return Outcome::Fault;
     std::uint64_t n = std::min({s.count, in_page(from, Size, s.backward), in_page(to, Size, s.backward),
                                 in_segment(v, r, RSI, s, Size), in_segment(v, r, RDI, s, Size)});
     if (one_by_one(v)) n = 1;

@@ -105,6 +105,7 @@ class Translator {
   void offset_address(const MemoryOperand& m, Host to, bool wide);
   void effective_address(const MemoryOperand& m);
   void add_segment_base(const MemoryOperand& m);
+  unsigned segment_of(const Insn& insn, const AccessSpec& spec) const;
   Cold& check(const Insn& insn, const AccessSpec& spec, Body body);
   bool limit_counts(unsigned segment, bool write) const;
   Assembler::Mark check_limit(unsigned segment, const AccessSpec& spec, bool preserve);

@@ -120,6 +120,11 @@ class BtVcpu final : public Vcpu {
   /// not canonical, or when the segment does not let the access through.
   bool linear_address(const MemoryOperand& operand, std::uint64_t& out, std::uint64_t size, Access access);
   std::uint64_t effective_address(const MemoryOperand& operand) const;
+  /// In 64-bit code AMD's processors want the offset that FS or GS is added to canonical by itself.
+  bool offset_canonical(unsigned segment, std::uint64_t linear, unsigned size) const;
+  bool end_canonical(std::uint64_t address, unsigned size);
+  /// No byte of an access gives #GP or #SS for where it is.
+  bool range_reachable(const AccessDescriptor& d, std::uint64_t address) const;
   bool canonical(std::uint64_t address) const {
     return static_cast<std::int64_t>(address << 16) >> 16 == static_cast<std::int64_t>(address);
   }

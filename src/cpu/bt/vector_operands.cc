@@ -88,6 +88,22 @@ bool masked_store(const Insn& insn) {
          mode != ZYDIS_MASK_MODE_DISABLED;
 }
 
+bool is_extract(ZydisMnemonic mnemonic) {
+  switch (mnemonic) {
+    case ZYDIS_MNEMONIC_VEXTRACTF32X4:
+    case ZYDIS_MNEMONIC_VEXTRACTF32X8:
+    case ZYDIS_MNEMONIC_VEXTRACTF64X2:
+    case ZYDIS_MNEMONIC_VEXTRACTF64X4:
+    case ZYDIS_MNEMONIC_VEXTRACTI32X4:
+    case ZYDIS_MNEMONIC_VEXTRACTI32X8:
+    case ZYDIS_MNEMONIC_VEXTRACTI64X2:
+    case ZYDIS_MNEMONIC_VEXTRACTI64X4:
+      return true;
+    default:
+      return false;
+  }
+}
+
 unsigned vector_bytes(const Insn& insn) { return insn.z.avx.vector_length / 8u; }
 
 }  // namespace
@@ -120,7 +136,7 @@ VectorOperands vector_operands(const Insn& insn) {
       const bool wide = insn.mnemonic() == ZYDIS_MNEMONIC_VMASKMOVPD || insn.mnemonic() == ZYDIS_MNEMONIC_VPMASKMOVQ;
       v.element_bytes = wide ? 8 : 4;
       v.elements = static_cast<std::uint8_t>(vector_bytes(insn) / v.element_bytes);
-      return v;
+      return v;  // no #AC at all (Zen 4)
     }
     default:
       break;
@@ -134,6 +150,8 @@ VectorOperands vector_operands(const Insn& insn) {
   v.mask_bits = b.elements ? b.mask_bits : v.elements;
   v.element_bytes = static_cast<std::uint8_t>(memory.size / 8u / v.elements);
   v.faults_whole = !x86::suppresses_faults(insn.z, insn.row);
+  // #AC is about elements, but about all of what VEXTRACTF32X4 and its kin store (Zen 4).
+  v.aligned_bytes = is_extract(insn.mnemonic()) ? static_cast<std::uint8_t>(memory.size / 8u) : v.element_bytes;
   return v;
 }
 
@@ -142,8 +160,10 @@ bool masked_operand(const Insn& insn) {
   if (masked_store(insn)) return true;
   switch (insn.row.form) {
     case x86::AddressForm::ElementMask:
-    case x86::AddressForm::Compress:
       return true;
+    case x86::AddressForm::Compress:
+      // Without a mask VPEXPANDD is a plain load, faults and all, but VPCOMPRESSD goes by element even so (Zen 4).
+      return insn.row.access == x86::MemAccess::Write || insn.z.avx.mask.mode != ZYDIS_MASK_MODE_DISABLED;
     case x86::AddressForm::ModRm:
       return x86::suppresses_faults(insn.z, insn.row);
     default:
