@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 
 namespace veneer::cli {
@@ -101,6 +102,20 @@ Result<vm::MachineKind> parse_machine(const std::string& text) {
   return Error(fmt::format("\"{}\" is not a machine (known: pc, micro)", text));
 }
 
+/// --debug: words with commas between.
+Result<void> parse_debug(const std::string& text, cpu::EngineOptions& options) {
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t end = std::min(text.find(',', at), text.size());
+    const std::string word = text.substr(at, end - at);
+    if (word == "perf-map")
+      options.perf_map = true;
+    else
+      return Error(fmt::format("\"{}\" is nothing to debug with (known: perf-map)", word));
+    at = end + 1;
+  }
+  return {};
+}
+
 /// Switches the categories on at once: they are process-wide.
 void check_trace(const RunOptions& options) {
   if (options.trace.empty()) return;
@@ -178,6 +193,15 @@ void add_run_options(CLI::App& run, RunOptions& options) {
       ->type_name("LEVEL")
       ->group("Debugging");
   run.add_option("--trace", options.trace, "What to trace, with commas between, or all (a wrong word lists them)")
+      ->type_name("WHAT")
+      ->group("Debugging");
+  run.add_option_function<std::string>(
+         "--debug",
+         [&options](const std::string& text) {
+           const auto result = parse_debug(text, options.config.engine_options);
+           if (!result) throw CLI::ValidationError("--debug", result.error().message());
+         },
+         "For those who work on Veneer: perf-map (names for perf)")
       ->type_name("WHAT")
       ->group("Debugging");
   run.add_option("--stats", options.stats_file, "Write statistics there as JSON at the end")

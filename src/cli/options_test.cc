@@ -123,5 +123,16 @@ TEST(HostCheck, SameVersion) { EXPECT_TRUE(kernel_at_least("5.10.0", 5, 10)); }
 TEST(HostCheck, OlderMinor) { EXPECT_FALSE(kernel_at_least("5.4.0", 5, 10)); }
 TEST(HostCheck, NoVersion) { EXPECT_FALSE(kernel_at_least("linux", 5, 10)); }
 
+TEST(Options, DebugKnowsItsWords) {
+  EXPECT_FALSE(run_options({}).config.engine_options.perf_map);
+  EXPECT_TRUE(run_options({"--debug", "perf-map"}).config.engine_options.perf_map);
+}
+
+TEST(Options, DebugRefusesOtherWords) {
+  const Outcome outcome = parse({"run", "--kernel", "vmlinuz", "--debug", "perf-map,nonsense"});
+  EXPECT_EQ(status_of(outcome), 2);
+  EXPECT_NE(outcome.complaint.find("nonsense"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace veneer::cli

@@ -160,6 +160,7 @@ std::vector<std::string> cleanup_directories(const RunOptions& options) {
 
 int run_machine(const RunOptions& options) {
   const std::vector<int> inherited = sandbox::open_descriptors();
+  const auto process_start = std::chrono::steady_clock::now().time_since_epoch();
   occupy_standard_descriptors();
   set_log_level(options.log_level);
   terminal::remember();
@@ -176,6 +177,7 @@ int run_machine(const RunOptions& options) {
   if (!serial) return fail(serial.error());
   vm::MachineConfig config = options.config;
   config.serial = &serial.value()->sink();
+  config.engine_options.measure_time = !options.stats_file.empty();
   auto created = vm::Machine::create(std::move(config));
   if (!created) return fail(created.error());
   vm::Machine& machine = *created.value();
@@ -211,7 +213,9 @@ int run_machine(const RunOptions& options) {
   terminal::restore();
   int status = report(result, ending.signal_number());
   if (stats_file.valid() && result.ok()) {
-    const auto written = write_stats(stats_file, options.stats_file, format_stats(machine, result.value(), run_time));
+    const auto written =
+        write_stats(stats_file, options.stats_file,
+                    format_stats(machine, result.value(), run_time, std::chrono::nanoseconds(process_start)));
     if (!written) {
       fmt::print(stderr, "veneer: {}\n", written.error().message());
       if (status == 0) status = status_failed;

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <string_view>
+#include <vector>
 
 #include "cli/options.h"
 
@@ -52,7 +54,32 @@ std::string json_string(const std::string& text) {
   return out + "\"";
 }
 
-std::string format_stats(vm::Machine& machine, const vm::MachineExit& exit, std::chrono::duration<double> run_time) {
+namespace {
+
+/// A counter by its names; 0 when there is none.
+std::uint64_t value_of(const std::vector<cpu::CounterGroup>& groups, std::string_view group, std::string_view name) {
+  for (const cpu::CounterGroup& g : groups)
+    for (const auto& [key, value] : g.values)
+      if (g.name == group && key == name) return value;
+  return 0;
+}
+
+/// The members of a JSON object, each group an object of its own on one line.
+std::string format_groups(const std::vector<cpu::CounterGroup>& groups, const std::string& indent) {
+  std::string out;
+  for (const cpu::CounterGroup& group : groups) {
+    out += fmt::format("{}{}{}: {{", out.empty() ? "" : ",\n", indent, json_string(group.name));
+    for (std::size_t i = 0; i < group.values.size(); i++)
+      out += fmt::format("{}{}: {}", i ? ", " : "", json_string(group.values[i].first), group.values[i].second);
+    out += "}";
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string format_stats(vm::Machine& machine, const vm::MachineExit& exit, std::chrono::duration<double> run_time,
+                         std::chrono::nanoseconds process_start) {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   std::string out = "{\n";
@@ -65,9 +92,15 @@ std::string format_stats(vm::Machine& machine, const vm::MachineExit& exit, std:
   out += fmt::format("  \"host_user_seconds\": {:.6f},\n  \"host_system_seconds\": {:.6f},\n", seconds(usage.ru_utime),
                      seconds(usage.ru_stime));
   out += fmt::format("  \"host_max_resident_bytes\": {},\n", usage.ru_maxrss * 1024);
+  const std::uint64_t first_run_ns = value_of(machine.vcpu(0).counters(), "start", "first_run_monotonic_ns");
+  const auto process_start_ns = static_cast<std::uint64_t>(process_start.count());
+  if (first_run_ns > process_start_ns)
+    out += fmt::format("  \"start_to_first_instruction_ms\": {:.3f},\n",
+                       static_cast<double>(first_run_ns - process_start_ns) * 1e-6);
+  if (const auto groups = machine.engine().counters(); !groups.empty()) out += format_groups(groups, "  ") + ",\n";
   out += "  \"vcpus\": [\n";
   for (unsigned i = 0; i < machine.vcpu_count(); ++i)
-    out += fmt::format("    {{\"jit\": {}}}{}\n", json_string(machine.vcpu(i).info_jit()),
+    out += fmt::format("    {{\n{}\n    }}{}\n", format_groups(machine.vcpu(i).counters(), "      "),
                        i + 1 < machine.vcpu_count() ? "," : "");
   return out + "  ]\n}\n";
 }

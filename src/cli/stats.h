@@ -11,7 +11,8 @@
 namespace veneer::cli {
 
 /// The statistics of a machine that has ended.
-std::string format_stats(vm::Machine& machine, const vm::MachineExit& exit, std::chrono::duration<double> run_time);
+std::string format_stats(vm::Machine& machine, const vm::MachineExit& exit, std::chrono::duration<double> run_time,
+                         std::chrono::nanoseconds process_start);
 
 /// Opens (and empties) the file before the guest runs: later the sandbox opens none.
 Result<Fd> open_stats(const std::string& path);

@@ -8,6 +8,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/result.h"
 #include "base/units.h"
@@ -68,6 +70,12 @@ struct Exit {
   std::string message;  ///< for Failed, and details of Shutdown
 };
 
+/// Counters of one concern, in the order in which they are shown. Names are lower case with underscores.
+struct CounterGroup {
+  std::string name;
+  std::vector<std::pair<std::string, std::uint64_t>> values;
+};
+
 /// One virtual CPU of an engine.
 class Vcpu {
  public:
@@ -97,6 +105,8 @@ class Vcpu {
   /// Text for the monitor: counters of the translator, the TLB's contents; empty when the engine has none.
   virtual std::string info_jit() const { return {}; }
   virtual std::string info_tlb() const { return {}; }
+  /// What this vCPU counted (--stats). While it runs, values may be slightly old.
+  virtual std::vector<CounterGroup> counters() const { return {}; }
 };
 
 /// Settings that do not change guest-visible behaviour.
@@ -104,12 +114,16 @@ struct EngineOptions {
   unsigned max_block_instructions = 64;  ///< 1 gives single-instruction blocks
   /// Room for translated code, half as much again goes to tables; 0 chooses by the size of guest RAM.
   std::uint64_t code_cache_bytes = 0;
+  bool perf_map = false;      ///< give translated code names in profiles: /tmp/perf-PID.map
+  bool measure_time = false;  ///< count the time in translated code, slow paths, callouts, translation
 };
 
 class Engine {
  public:
   virtual ~Engine() = default;
   virtual const char* name() const = 0;
+  /// What the engine counted for all vCPUs together (--stats).
+  virtual std::vector<CounterGroup> counters() const { return {}; }
   /// Makes vCPU `index` in power-up state. `memory`, `board` and `cpuid` outlive the engine.
   virtual Result<std::unique_ptr<Vcpu>> make_vcpu(unsigned index) = 0;
 };

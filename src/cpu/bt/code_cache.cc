@@ -57,10 +57,7 @@ void CodePage::cover(std::uint64_t offset, std::uint64_t size) {
   for (std::uint64_t word = offset / 64; word * 64 < end; word++) covered[word] |= byte_range(word, offset, end);
 }
 
-Result<void> CodeCache::create(machine::GuestMemory& memory, std::uint64_t bytes) {
-  memory_ = &memory;
-  capacity_ = align_up(bytes, page_size);
-  hot_capacity_ = align_up(capacity_ / 20 * 11, page_size);
+Result<void> CodeCache::map_file() {
   memfd_ = Fd(::memfd_create("veneer-code", MFD_CLOEXEC));
   if (!memfd_.valid() || ::ftruncate(memfd_.get(), static_cast<off_t>(capacity_)) != 0)
     return Error::from_errno("making the code cache (memfd)", errno);
@@ -72,6 +69,29 @@ Result<void> CodeCache::create(machine::GuestMemory& memory, std::uint64_t bytes
     return Error::from_errno(
         "mapping the code cache for execution (a security policy may forbid executable shared memory)", errno);
   exec_base_ = static_cast<std::uint8_t*>(x);
+  return {};
+}
+
+Result<void> CodeCache::map_anonymous() {
+  void* w = ::mmap(nullptr, capacity_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (w == MAP_FAILED) return Error::from_errno("mapping the code cache for writing", errno);
+  write_base_ = static_cast<std::uint8_t*>(w);
+  // An old size of 0 makes a second mapping of the same shared pages (mremap(2)).
+  void* x = ::mremap(w, 0, capacity_, MREMAP_MAYMOVE);
+  if (x == MAP_FAILED || ::mprotect(x, capacity_, PROT_READ | PROT_EXEC) != 0)
+    return Error::from_errno("mapping the code cache for execution", errno);
+  exec_base_ = static_cast<std::uint8_t*>(x);
+  return {};
+}
+
+Result<void> CodeCache::create(machine::GuestMemory& memory, std::uint64_t bytes, bool anonymous) {
+  memory_ = &memory;
+  capacity_ = align_up(bytes, page_size);
+  hot_capacity_ = align_up(capacity_ / 20 * 11, page_size);
+  if (anonymous)
+    TRY_VOID(map_anonymous());
+  else
+    TRY_VOID(map_file());
   arena_capacity_ = align_up(capacity_ / 2, page_size);
   ordered_capacity_ = capacity_ / 64;
   arena_base_ = static_cast<std::uint8_t*>(reserve(arena_capacity_));
@@ -151,6 +171,9 @@ void CodeCache::commit(Block* block) {
   if (block->straddles) attach(block->second_page, 0, block->guest_bytes - in_first);
   counters_.blocks++;
   counters_.instructions += block->instructions;
+  counters_.guest_bytes += block->guest_bytes;
+  counters_.hot_bytes += block->hot_bytes;
+  counters_.cold_bytes += block->cold_bytes;
 }
 
 const Block* CodeCache::find_by_code(const void* pc) const {

@@ -31,8 +31,9 @@ class CodeCache {
   CodeCache(const CodeCache&) = delete;
   CodeCache& operator=(const CodeCache&) = delete;
 
-  /// Reserves `bytes` of code space for the slots of `memory` (which all exist by now).
-  Result<void> create(machine::GuestMemory& memory, std::uint64_t bytes);
+  /// Reserves `bytes` of code space for the slots of `memory` (which all exist by now). `anonymous` does it without a
+  /// memfd: perf takes code for generated, and looks into its map for names, only where no file is mapped.
+  Result<void> create(machine::GuestMemory& memory, std::uint64_t bytes, bool anonymous);
 
   Block* find(CodePageId page, unsigned offset, Mode mode) const;
 
@@ -74,6 +75,7 @@ class CodeCache {
 
   struct Counters {
     std::uint64_t blocks = 0, instructions = 0, invalidated = 0, flushes = 0, links = 0;
+    std::uint64_t guest_bytes = 0, hot_bytes = 0, cold_bytes = 0;  ///< of all blocks ever translated
   };
   const Counters& counters() const { return counters_; }
   std::uint64_t used_bytes() const { return hot_used_ + cold_used_; }
@@ -82,6 +84,8 @@ class CodeCache {
   std::uint64_t arena_capacity_bytes() const { return arena_capacity_; }
 
  private:
+  Result<void> map_file();
+  Result<void> map_anonymous();
   CodePage*& page_slot(CodePageId page) const;
   void kill(Block* block);
   void unlink(LinkSite& site);

@@ -69,6 +69,7 @@ void Context::drop_slot(Regime regime, unsigned slot) {
 }
 
 void Context::flush_tlb() {
+  flushes++;
   for (unsigned r = 0; r < regime_count; r++) {
     FillLog& log = tlb_log[r];
     TlbTable& table = layout->tlb[r];

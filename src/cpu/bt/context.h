@@ -39,6 +39,7 @@ class Context {
   ContextLayout* layout = nullptr;
   std::uint64_t tag = ~std::uint64_t{0};  ///< what this context holds: CR3 and paging mode (ContextSet::select)
   std::uint64_t last_use = 0;
+  std::uint64_t flushes = 0;                   ///< of the TLB, since the start
   std::uint32_t jump_mode[regime_count] = {};  ///< the block mode that each jump cache was filled under
   FillLog tlb_log[regime_count];
   FillLog jump_log[regime_count];
@@ -87,6 +88,12 @@ class ContextSet {
   /// The context tagged `tag`, else the least recently used one, flushed and tagged. Becomes current; the caller
   /// loads gs with it.
   Context& select(std::uint64_t tag);
+  /// TLB flushes of all contexts since the start.
+  std::uint64_t flushes() const {
+    std::uint64_t sum = 0;
+    for (unsigned i = 0; i < count; i++) sum += contexts_[i].flushes;
+    return sum;
+  }
   /// Calls f for every context that holds something.
   template <typename F>
   void for_each(F f) {

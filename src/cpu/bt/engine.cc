@@ -16,6 +16,15 @@
 #include "cpu/bt/vcpu.h"
 
 namespace veneer::cpu::bt {
+namespace {
+
+std::uint64_t monotonic_ns() {
+  timespec t;
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+}  // namespace
 
 BtEngine::BtEngine(machine::GuestMemory& memory, Board& board, const CpuidPolicy& cpuid, const EngineOptions& options)
     : memory_(memory), board_(board), cpuid_(cpuid), options_(options), gate_(cpuid) {}
@@ -28,7 +37,8 @@ Result<void> BtEngine::create() {
         "and Linux 5.9 or later");
   // With its tables the cache stays within 10% of guest RAM and 64 MiB; what is not used is not populated.
   if (!options_.code_cache_bytes) options_.code_cache_bytes = 38 * MiB + memory_.ram_bytes() / 18;
-  TRY_VOID(cache_.create(memory_, options_.code_cache_bytes));
+  TRY_VOID(cache_.create(memory_, options_.code_cache_bytes, options_.perf_map));
+  if (options_.perf_map) TRY_VOID(perf_map_.create());
   install_signal_handlers();
   using R = CpuidPolicy::Register;
   const CpuidResult vendor = cpuid_.query(0, 0, {});
@@ -44,9 +54,7 @@ Result<void> BtEngine::create() {
   asm volatile("fxsave %0" : "+m"(image));
   std::memcpy(&mxcsr_mask_, image + 28, 4);
   if (!mxcsr_mask_) mxcsr_mask_ = 0xffbf;
-  timespec t;
-  ::clock_gettime(CLOCK_MONOTONIC, &t);
-  start_ns_ = static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
+  start_ns_ = monotonic_ns();
   memory_.set_code_write_listener([this](machine::MemorySlot& slot, std::uint64_t offset, std::uint64_t size) {
     for (std::uint64_t at = offset; at < offset + size;) {
       const std::uint64_t in_page = std::min<std::uint64_t>(page_size - (at & page_offset_mask), offset + size - at);
@@ -86,15 +94,9 @@ Result<void> BtVcpu::create() {
   b->stub_writeback = reinterpret_cast<std::uint64_t>(veneer_bt_stub_writeback);
   b->stub_callout = reinterpret_cast<std::uint64_t>(veneer_bt_stub_callout);
   b->self = reinterpret_cast<std::uint64_t>(this);
-  b->fn_memory =
-      reinterpret_cast<std::uint64_t>(+[](BtVcpu* v, const AccessDescriptor* d) { return v->slow_access(*d); });
-  b->fn_writeback =
-      reinterpret_cast<std::uint64_t>(+[](BtVcpu* v, const AccessDescriptor* d) { return v->write_back(*d); });
-  b->fn_callout = reinterpret_cast<std::uint64_t>(+[](BtVcpu* v, const void* descriptor) {
-    const CalloutRecord* record;
-    __builtin_memcpy(&record, descriptor, sizeof record);
-    return v->callout(*record);
-  });
+  b->fn_memory = reinterpret_cast<std::uint64_t>(&entry_memory);
+  b->fn_writeback = reinterpret_cast<std::uint64_t>(&entry_writeback);
+  b->fn_callout = reinterpret_cast<std::uint64_t>(&entry_callout);
   ArchState power_up;
   reset_state(power_up);
   set_state(power_up);
@@ -129,9 +131,16 @@ void BtVcpu::set_state(const ArchState& in) {
   select_context();  // gs is loaded again when run() starts
 }
 
-Exit BtVcpu::run() { return run_loop(false); }
+Exit BtVcpu::run() {
+  if (!count.first_run_ns) count.first_run_ns = monotonic_ns();
+  const CycleScope scope(engine_.options().measure_time, count.cycles.running);
+  return run_loop(false);
+}
 
-Exit BtVcpu::step() { return run_loop(true); }
+Exit BtVcpu::step() {
+  const CycleScope scope(engine_.options().measure_time, count.cycles.running);
+  return run_loop(true);
+}
 
 std::optional<GuestPhys> BtVcpu::translate(GuestVirt address) const {
   // A walk that leaves accessed bits alone would be nicer; a debugger's read sets them as a real one would not.
@@ -153,7 +162,13 @@ void BtVcpu::set_breakpoint(GuestVirt address, bool enabled) {
   if (enabled && breakpoint_count_ < std::size(breakpoints_)) breakpoints_[breakpoint_count_++] = address.value;
 }
 
+void BtVcpu::announce_block(const Block& block, std::uint64_t linear) {
+  VENEER_TRACE(Translate, "guest {:#x}\n{}", linear, list_block(engine_, block));
+  engine_.perf_map().add(block, linear);
+}
+
 Block* BtVcpu::translate_at(std::uint64_t linear, CodePageId page) {
+  const CycleScope scope(engine_.options().measure_time, count.cycles.translation);
   Block* block = nullptr;
   with_vectors_saved([&] {
     CodeCache& cache = engine_.cache();
@@ -175,17 +190,14 @@ Block* BtVcpu::translate_at(std::uint64_t linear, CodePageId page) {
     TranslateRequest request{page, bytes_of(page), 0, nullptr, static_cast<std::uint16_t>(linear & page_offset_mask),
                              mode};
     block = bt::translate(engine_, request);
-    if (block) {
-      VENEER_TRACE(Translate, "guest {:#x}\n{}", linear, list_block(engine_, *block));
-      return;
-    }
+    if (block) return announce_block(*block, linear);
     CodePageId second;
     if (!fetch_page((linear & ~page_offset_mask) + page_size, second)) return;  // the fault is noted
     announce(second);
     request.second_page = second;
     request.second_bytes = bytes_of(second);
     block = bt::translate(engine_, request);
-    if (block) VENEER_TRACE(Translate, "guest {:#x}\n{}", linear, list_block(engine_, *block));
+    if (block) announce_block(*block, linear);
   });
   return block;
 }

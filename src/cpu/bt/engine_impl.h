@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cpu/bt/code_cache.h"
+#include "cpu/bt/perf_map.h"
 #include "cpu/cpuid.h"
 #include "cpu/engine.h"
 #include "cpu/x86/insn_table.h"
@@ -16,12 +17,14 @@ class BtEngine final : public Engine {
   Result<void> create();
 
   const char* name() const override { return "bt"; }
+  std::vector<CounterGroup> counters() const override;
   Result<std::unique_ptr<Vcpu>> make_vcpu(unsigned index) override;
 
   machine::GuestMemory& memory() { return memory_; }
   Board& board() { return board_; }
   const CpuidPolicy& cpuid() const { return cpuid_; }
   CodeCache& cache() { return cache_; }
+  PerfMap& perf_map() { return perf_map_; }
   const EngineOptions& options() const { return options_; }
   const x86::FeatureGate& gate() const { return gate_; }
   /// AMD processors keep FS and GS base when a null selector is loaded; the guest sees what its CPUID vendor does.
@@ -55,6 +58,7 @@ class BtEngine final : public Engine {
   EngineOptions options_;
   x86::FeatureGate gate_;
   CodeCache cache_;
+  PerfMap perf_map_;
   bool null_keeps_base_ = false;
   bool amd_ = false;
   struct Component {

@@ -272,16 +272,21 @@ Exit BtVcpu::run_loop(bool single) {
     debug_hits_ = 0;
     trap_dropped_ = false;
     set_arith(b->arith_flags);
-    veneer_bt_enter(code, linear);
+    {
+      const CycleScope inside(engine_.options().measure_time, count.cycles.inside);
+      veneer_bt_enter(code, linear);
+    }
     set_arith(b->arith_flags);
 
     auto to_rip = [&] {
       if (!code64()) b->rip = (b->rip - s.segments[CS].base) & 0xffffffffu;
     };
     missed = b->exit_kind <= static_cast<std::uint64_t>(ExitKind::Link);
+    count.exits[b->exit_kind]++;
     switch (static_cast<ExitKind>(b->exit_kind)) {
       case ExitKind::Lookup:
         to_rip();
+        if (b->exit_arg) count.jump_misses++;
         if (b->exit_arg) check_branch(*reinterpret_cast<const BranchNote*>(b->exit_arg));
         break;
       case ExitKind::Link:
@@ -320,6 +325,7 @@ Exit BtVcpu::run_loop(bool single) {
 
 std::uint64_t BtVcpu::callout(const CalloutRecord& record) {
   count.callouts++;
+  count.callouts_by_mnemonic[record.mnemonic % VcpuCounters::mnemonics]++;
   b->rip = rip_of(record.offset);  // for the flight recorder
   leave_soon_ = false;
   Outcome outcome = record.function(*this, record);

@@ -3,6 +3,16 @@
 
 #include <cstdint>
 
+namespace veneer::cpu::bt {
+class BtVcpu;
+struct AccessDescriptor;
+
+// entries.cc: what VcpuBlock::fn_memory, fn_writeback and fn_callout point at.
+std::uint64_t entry_memory(BtVcpu* vcpu, const AccessDescriptor* descriptor);
+std::uint64_t entry_writeback(BtVcpu* vcpu, const AccessDescriptor* descriptor);
+std::uint64_t entry_callout(BtVcpu* vcpu, const void* descriptor);
+}  // namespace veneer::cpu::bt
+
 extern "C" {
 void veneer_bt_enter(const void* code, std::uint64_t t0);
 extern const std::uint8_t veneer_bt_stub_lookup[];

@@ -13,6 +13,7 @@
 #include "cpu/bt/callout.h"
 #include "cpu/bt/code_cache.h"
 #include "cpu/bt/context.h"
+#include "cpu/bt/counters.h"
 #include "cpu/engine.h"
 #include "cpu/state.h"
 
@@ -66,6 +67,7 @@ class BtVcpu final : public Vcpu {
   void set_breakpoint(GuestVirt address, bool enabled) override;
   std::string info_jit() const override;
   std::string info_tlb() const override;
+  std::vector<CounterGroup> counters() const override;
 
   // ---- state that callouts work on (public to the files of this folder; nobody else includes this header)
   ArchState s;  ///< system state; general registers, IF, DF and FS/GS base live in `b`
@@ -267,6 +269,8 @@ class BtVcpu final : public Vcpu {
   void remember_code(std::uint64_t linear, const Block* block);
   void look_at_events() { look_.store(true, std::memory_order_relaxed); }
   Block* translate_at(std::uint64_t linear, CodePageId page);
+  /// Tells --trace translate and perf of a new block.
+  void announce_block(const Block& block, std::uint64_t linear);
   bool fetch_page(std::uint64_t linear, CodePageId& page);
   bool memory_pages(std::uint64_t address, unsigned size, Access access, bool supervisor);
   void load_gs() const;
@@ -316,11 +320,7 @@ class BtVcpu final : public Vcpu {
   bool force_gp_ = false;  ///< the slow path shall answer #GP: the access faulted natively (alignment)
 
  public:
-  /// Counters for `info jit`.
-  struct {
-    std::uint64_t slow_accesses = 0, tlb_fills = 0, bounces = 0, callouts = 0, lookups = 0, links = 0, polls = 0,
-                  events = 0, code_writes = 0, context_switches = 0, native_faults = 0;
-  } count;
+  VcpuCounters count;
 };
 
 }  // namespace veneer::cpu::bt
