@@ -29,9 +29,12 @@ enum class Direction : std::uint8_t { Read, Write };
 
 class PosixFile final : public HostFile {
  public:
-  PosixFile(Fd fd, Fd direct, std::string path, bool block_device)
-      : fd_(std::move(fd)), direct_(std::move(direct)), path_(std::move(path)), block_device_(block_device) {}
-
+  PosixFile(Fd fd, Fd direct, std::string path, bool block_device, SyncPolicy policy)
+      : fd_(std::move(fd)),
+        direct_(std::move(direct)),
+        path_(std::move(path)),
+        block_device_(block_device),
+        policy_(policy) {}
   Result<void> read(std::uint64_t offset, std::span<const iovec> iov) override {
     return transfer(Direction::Read, offset, iov);
   }
@@ -39,6 +42,7 @@ class PosixFile final : public HostFile {
     return transfer(Direction::Write, offset, iov);
   }
   Result<void> sync() override {
+    if (policy_ == SyncPolicy::NoSync) return {};
     if (fdatasync(fd_.get()) != 0) return failed("flushing", errno);
     return {};
   }
@@ -63,6 +67,7 @@ class PosixFile final : public HostFile {
   Fd direct_;  ///< O_DIRECT, or not open. The kernel keeps the two coherent.
   std::string path_;
   bool block_device_;
+  SyncPolicy policy_;
 };
 
 bool aligned(std::uint64_t offset, std::span<const iovec> iov) {
@@ -200,14 +205,14 @@ Result<std::unique_ptr<HostFile>> open_host_file(const std::string& path, const 
     }
   }
   return std::unique_ptr<HostFile>(
-      std::make_unique<PosixFile>(std::move(fd), std::move(direct), path, S_ISBLK(about.st_mode)));
+      std::make_unique<PosixFile>(std::move(fd), std::move(direct), path, S_ISBLK(about.st_mode), SyncPolicy::Sync));
 }
 
-Result<std::unique_ptr<HostFile>> create_host_file(const std::string& path) {
+Result<std::unique_ptr<HostFile>> create_host_file(const std::string& path, SyncPolicy policy) {
   Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (!fd.valid()) return Error::from_errno(fmt::format("creating {}", path), errno);
   TRY_VOID(lock_image_file(fd.get(), LockKind::Writer, path));
-  return std::unique_ptr<HostFile>(std::make_unique<PosixFile>(std::move(fd), Fd(), path, false));
+  return std::unique_ptr<HostFile>(std::make_unique<PosixFile>(std::move(fd), Fd(), path, false, policy));
 }
 
 }  // namespace veneer::disk

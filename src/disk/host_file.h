@@ -56,7 +56,10 @@ class HostFile {
 /// Opens a regular file or block device and locks it. The descriptor for transfers is O_DIRECT with CacheMode::None.
 Result<std::unique_ptr<HostFile>> open_host_file(const std::string& path, const OpenOptions& options);
 
-/// Makes a new, empty regular file, locked for writing. Fails if it exists.
-Result<std::unique_ptr<HostFile>> create_host_file(const std::string& path);
+enum class SyncPolicy : std::uint8_t { Sync, NoSync };
+
+/// Makes a new, empty regular file, locked for writing. Fails if it exists. NoSync: sync() does nothing, for a file
+/// that nobody relies on yet; its maker syncs it once at the end.
+Result<std::unique_ptr<HostFile>> create_host_file(const std::string& path, SyncPolicy policy);
 
 }  // namespace veneer::disk
