@@ -50,8 +50,8 @@ bool demands_alignment(const Insn& insn) {
     default:
       // CVTPD2PI and CVTTPD2PI write an MMX register.
       return (insn.row.fp == x86::FpClass::Sse || insn.row.fp == x86::FpClass::Mmx) &&
-             insn.z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
-             insn.op[insn.memory_op].size == xmm_bits && !takes_any_address(insn.mnemonic());
+             insn.z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && insn.op[insn.memory_op].size == xmm_bits &&
+             !takes_any_address(insn.mnemonic());
   }
 }
 

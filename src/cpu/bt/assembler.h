@@ -76,11 +76,8 @@ class Assembler {
   // gs:[index*8 + displacement]
   void load_gs_index8(Host to, Host index, std::int32_t disp) { gs_index_op(0x8b, to, index, disp); }
   void add_gs_index8(Host to, Host index, std::int32_t disp) { gs_index_op(0x03, to, index, disp); }
-  void jmp_gs_index8(Host index, std::int32_t disp) {
-    byte(0x65);
-    if (index >= 8) byte(0x42);
-    byte(0xff), byte(0x24), byte(0xc5 | ((index & 7u) << 3)), imm32(disp);
-  }
+  void jmp_gs_index8(Host index, std::int32_t disp) { indirect_gs_index8(4, index, disp); }
+  void call_gs_index8(Host index, std::int32_t disp) { indirect_gs_index8(2, index, disp); }
 
   /// lea to, [base + disp]; 32-bit form truncates.
   void lea(Host to, Host base, std::int32_t disp, bool wide = true) {
@@ -114,6 +111,20 @@ class Assembler {
   /// mov between a 64-bit register and [base + index + disp]
   void load_at(Host to, Host base, Host index, std::int32_t disp) { mem_bid(0x8b, to, base, index, disp); }
   void store_at(Host base, Host index, std::int32_t disp, Host from) { mem_bid(0x89, from, base, index, disp); }
+  /// mov r64, [base + disp]
+  void load64(Host to, Host base, std::int32_t disp) { rex(true, to, 0, base), byte(0x8b), modrm_mem(to, base, disp); }
+  /// lea to, [base + index + disp32]: the answer is the position of the displacement.
+  Mark lea_disp32(Host to, Host base, Host index) {
+    rex(true, to, index, base), byte(0x8d);
+    byte(0x84 | ((to & 7u) << 3)), byte(((index & 7u) << 3) | (base & 7u));
+    return rel32_slot();
+  }
+  static constexpr unsigned lea_disp32_opcode_bytes = 4;
+  void push(Host r) {
+    if (r >= 8) byte(0x41);
+    byte(0x50 | (r & 7u));
+  }
+  void ret(std::uint16_t release) { byte(0xc2), byte(release & 0xff), byte(release >> 8); }
   /// mov r32, [base] (the loop poll)
   void load32(Host to, Host base) { rex(false, to, 0, base), byte(0x8b), modrm_mem(to, base, 0); }
 
@@ -146,6 +157,7 @@ class Assembler {
 
   // Jumps whose distance is filled in later: the answer is the position of the rel32.
   Mark jmp() { return byte(0xe9), rel32_slot(); }
+  Mark call() { return byte(0xe8), rel32_slot(); }
   Mark jcc(Cond c) { return byte(0x0f), byte(0x80 | static_cast<unsigned>(c)), rel32_slot(); }
   Mark jrcxz() { return byte(0xe3), byte(0), at_ - 1; }  // rel8
   void bind(Mark rel32) { patch(rel32, at_); }
@@ -203,6 +215,11 @@ class Assembler {
   void gs_index_op(unsigned opcode, Host reg, Host index, std::int32_t disp) {
     byte(0x65), rex(true, reg, index, 0), byte(opcode), byte(((reg & 7u) << 3) | 4);
     byte(0xc5 | ((index & 7u) << 3)), imm32(disp);
+  }
+  void indirect_gs_index8(unsigned operation, Host index, std::int32_t disp) {
+    byte(0x65);
+    if (index >= 8) byte(0x42);
+    byte(0xff), byte(operation << 3 | 4), byte(0xc5 | ((index & 7u) << 3)), imm32(disp);
   }
   void mem_bid(unsigned opcode, Host reg, Host base, Host index, std::int32_t disp) {
     rex(true, reg, index, base), byte(opcode);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cpu/bt/branch_note.h"
 #include "cpu/bt/vcpu_block.h"
 
 namespace veneer::cpu::bt {
@@ -71,14 +72,20 @@ static_assert(sizeof(SideEntry) == 8);
 
 struct Block;
 
-/// A jump that can be patched to its target's direct entry.
+/// A jump that can be patched to its target: to the direct entry inside a page; across pages to the indirect one,
+/// behind a comparison of what is mapped there with what the link was made for.
 struct LinkSite {
   Block* owner = nullptr;
   Block* linked = nullptr;
-  std::uint32_t rel32_offset = 0;      ///< from the owner's hot code
-  std::int32_t unlinked_distance = 0;  ///< the rel32 that leads to the slow path which asks for linking
-  std::uint16_t target = 0;            ///< guest offset in the page
-  bool ungrouped = false;              ///< leads to the target's ungrouped variant
+  LinkSite* next_incoming = nullptr;     ///< of the far links to `linked`
+  std::uint32_t rel32_offset = 0;        ///< from the owner's hot code
+  std::int32_t unlinked_distance = 0;    ///< near: the rel32 that leads to the slow path which asks for linking
+  std::uint32_t expectation_offset = 0;  ///< far: the displacement that is compared, from the owner's hot code; else 0
+  std::int32_t target = 0;               ///< guest offset from the start of the page
+  BranchNote note = BranchNote::none();  ///< of a far branch, for targets that cannot be reached
+  bool ungrouped = false;                ///< leads to the target's ungrouped variant
+
+  bool far() const { return expectation_offset != 0; }
 };
 
 /// One translated block.
@@ -100,6 +107,8 @@ struct Block {
   SideEntry* side = nullptr;  ///< one per instruction
   Block* next_in_bucket = nullptr;
   LinkSite* links = nullptr;
+  LinkSite* incoming = nullptr;   ///< far links to this block
+  std::uint32_t return_site = 0;  ///< where its CALL returns to, from its hot code; 0 if nothing does
 };
 
 }  // namespace veneer::cpu::bt

@@ -347,6 +347,7 @@ Outcome callout_invpcid(BtVcpu& v, const CalloutRecord& r) {
       v.invalidate_page(descriptor[1]);
       break;
     case 1:
+      v.drop_returns();
       v.contexts().for_each([&](Context& c) {
         if ((c.tag & 0xfff) == pcid) c.flush();
       });

@@ -15,6 +15,9 @@ namespace {
 
 constexpr std::uint64_t block_room = 96 * KiB;  // no block's code is longer
 constexpr std::uint64_t arena_room = 64 * KiB;
+// Two pages in one ExecTable slot are 2^28 bytes apart or more. Expectations differ by less than that, so the sums that
+// a far link compares are equal only for the page it was made for (docs/engine.md, "Links across pages").
+constexpr std::uint32_t max_expectations = 1u << 27;
 
 unsigned bucket_of(CodePageId page, unsigned offset, Mode mode) {
   std::uint64_t h = (page << 12 | offset) * 0x9e3779b97f4a7c15u;
@@ -133,7 +136,8 @@ Block* CodeCache::find(CodePageId page, unsigned offset, Mode mode) const {
 
 bool CodeCache::nearly_full() const {
   return hot_capacity_ - hot_used_ < block_room || capacity_ - hot_capacity_ - cold_used_ < block_room ||
-         arena_capacity_ - arena_used_ < arena_room || ordered_count_ + 1 >= ordered_capacity_;
+         arena_capacity_ - arena_used_ < arena_room || ordered_count_ + 1 >= ordered_capacity_ ||
+         expectations_ + 2 >= max_expectations;
 }
 
 void* CodeCache::arena(std::size_t bytes) {
@@ -195,23 +199,50 @@ const Block* CodeCache::find_by_code(const void* pc) const {
   return offset < (hot ? block->hot_bytes : block->cold_bytes) ? block : nullptr;
 }
 
+/// One aligned store into the code of the site's owner.
+void CodeCache::patch(const LinkSite& site, std::uint32_t offset, std::int32_t value) {
+  __atomic_store_n(reinterpret_cast<std::int32_t*>(to_write(site.owner->code + offset)), value, __ATOMIC_RELEASE);
+}
+
+void CodeCache::forget_incoming(LinkSite& site) {
+  for (LinkSite** at = &site.linked->incoming; *at; at = &(*at)->next_incoming)
+    if (*at == &site) {
+      *at = site.next_incoming;
+      return;
+    }
+}
+
 void CodeCache::link(LinkSite& site, Block* to) {
+  if (site.linked == to) return;
+  if (site.linked) unlink(site);
   const std::uint8_t* rel32 = site.owner->code + site.rel32_offset;
-  const auto distance = static_cast<std::int32_t>((to->code + to->direct_offset) - (rel32 + 4));
-  __atomic_store_n(reinterpret_cast<std::int32_t*>(to_write(rel32)), distance, __ATOMIC_RELEASE);
+  const std::uint8_t* entry = site.far() ? to->code : to->code + to->direct_offset;
+  patch(site, site.rel32_offset, static_cast<std::int32_t>(entry - (rel32 + 4)));
+  if (site.far()) {
+    patch(site, site.expectation_offset, -static_cast<std::int32_t>(expectation(to->page) + to->offset));
+    site.next_incoming = to->incoming;
+    to->incoming = &site;
+  }
   site.linked = to;
   counters_.links++;
 }
 
 void CodeCache::unlink(LinkSite& site) {
-  __atomic_store_n(reinterpret_cast<std::int32_t*>(to_write(site.owner->code + site.rel32_offset)),
-                   site.unlinked_distance, __ATOMIC_RELEASE);
+  if (site.far()) {
+    patch(site, site.expectation_offset, never_expected(site.target));
+    forget_incoming(site);
+  } else {
+    patch(site, site.rel32_offset, site.unlinked_distance);
+  }
   site.linked = nullptr;
 }
 
 bool CodeCache::mark_page(CodePageId page) {
   CodePage*& slot = page_slot(page);
-  if (!slot) slot = new (arena(sizeof(CodePage))) CodePage;
+  if (!slot) {
+    slot = new (arena(sizeof(CodePage))) CodePage;
+    slot->expectation = 2 * expectations_++ + 1;
+  }
   return code_flag(page).exchange(1) == 0;
 }
 
@@ -226,10 +257,13 @@ void CodeCache::kill(Block* block) {
       break;
     }
   poison_entry(to_write(block->code));
-  // Direct jumps come from the same page only.
+  // Who returns into it has the guest's address in T0 too.
+  if (block->return_site) poison_entry(to_write(block->code + block->return_site));
+  while (block->incoming) unlink(*block->incoming);
+  // Near links come from the same page only.
   for (CodePage::Node* n = page_slot(block->page)->blocks; n; n = n->next)
     for (unsigned i = 0; i < n->block->link_count; i++)
-      if (n->block->links[i].linked == block) unlink(n->block->links[i]);
+      if (LinkSite& site = n->block->links[i]; site.linked == block && !site.far()) unlink(site);
 }
 
 bool CodeCache::invalidate(CodePageId id, std::uint64_t offset, std::uint64_t size) {
@@ -281,6 +315,7 @@ void CodeCache::flush_all() {
   hot_used_ = 0;
   cold_used_ = 0;
   arena_used_ = 0;
+  expectations_ = 0;
   counters_.flushes++;
 }
 

@@ -17,6 +17,7 @@ struct CodePage {
     Node* next;
   };
   Node* blocks = nullptr;
+  std::uint32_t expectation = 0;   ///< what stands for this page in a context's ExecTable
   std::uint64_t covered[64] = {};  ///< a bit per byte
 
   bool covers(std::uint64_t offset, std::uint64_t size) const;
@@ -62,6 +63,12 @@ class CodeCache {
   void commit(Block* block);
   /// Finds the block that holds this executable address.
   const Block* find_by_code(const void* pc) const;
+  /// What links into this page expect in the ExecTable: odd, below 2^28, and no other page's. The page was marked.
+  std::uint32_t expectation(CodePageId page) const { return page_slot(page)->expectation; }
+  /// The displacement of a far link's comparison that no ExecTable entry satisfies.
+  static constexpr std::int32_t never_expected(std::int32_t target) {
+    return -static_cast<std::int32_t>((target & page_offset_mask) + 2);
+  }
   /// Points a patchable jump at `to`.
   void link(LinkSite& site, Block* to);
 
@@ -89,6 +96,8 @@ class CodeCache {
   CodePage*& page_slot(CodePageId page) const;
   void kill(Block* block);
   void unlink(LinkSite& site);
+  void patch(const LinkSite& site, std::uint32_t offset, std::int32_t value);
+  static void forget_incoming(LinkSite& site);
   std::atomic<std::uint8_t>& code_flag(CodePageId page) const;
 
   static constexpr unsigned bucket_count = 1u << 18;
@@ -106,6 +115,7 @@ class CodeCache {
   std::uint64_t ordered_count_ = 0, ordered_capacity_ = 0;
   CodePage** pages_[max_slots] = {};
   std::uint64_t page_counts_[max_slots] = {};
+  std::uint32_t expectations_ = 0;  ///< given out since the last flush
   Counters counters_;
 };
 

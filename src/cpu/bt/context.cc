@@ -60,6 +60,13 @@ void Context::fill_jump(Regime regime, std::uint64_t address, const void* code) 
   jump_pages[h / 64] |= std::uint64_t{1} << (h % 64);
 }
 
+void Context::fill_exec(Regime regime, std::uint64_t page, std::uint32_t expectation) {
+  const unsigned slot = slot_of(page);
+  std::uint64_t& entry = exec(regime).entry[slot];
+  if (entry == 0) exec_log[static_cast<unsigned>(regime)].add(slot);
+  entry = expectation - page;
+}
+
 void Context::drop_slot(Regime regime, unsigned slot) {
   TlbTable& table = tlb(regime);
   const std::uint64_t empty = empty_tag(slot);
@@ -68,9 +75,22 @@ void Context::drop_slot(Regime regime, unsigned slot) {
   table.addend[slot] = poison_addend;
 }
 
+void Context::flush_exec(Regime regime) {
+  FillLog& log = exec_log[static_cast<unsigned>(regime)];
+  ExecTable& table = exec(regime);
+  if (log.overflow) {
+    ::madvise(&table, sizeof table, MADV_DONTNEED);
+  } else {
+    for (unsigned i = 0; i < log.count; i++) table.entry[log.slot[i]] = 0;
+  }
+  log.count = 0;
+  log.overflow = false;
+}
+
 void Context::flush_tlb() {
   flushes++;
   for (unsigned r = 0; r < regime_count; r++) {
+    flush_exec(static_cast<Regime>(r));
     FillLog& log = tlb_log[r];
     TlbTable& table = layout->tlb[r];
     if (log.overflow) {
@@ -120,6 +140,11 @@ void Context::invalidate_page(std::uint64_t address) {
     } else if (const unsigned slot = slot_of(page); table.read_tag[slot] == -page) {
       drop_slot(regime, slot);
     }
+    ExecTable& code = exec(regime);
+    if (sweep)
+      for (unsigned i = 0; i < 2 * MiB / page_size; i++) code.entry[slot_of(page & ~(2 * MiB - 1)) + i] = 0;
+    else
+      code.entry[slot_of(page)] = 0;  // whoever is there; entries are cheap to get back
     for (auto& entry : fetch[r])
       if (sweep ? (entry.page ^ page) < 2 * MiB : entry.page == page) entry.page = ~std::uint64_t{0};
   }

@@ -1,6 +1,6 @@
 // TLB contexts: several address spaces' software TLBs and jump caches kept alive at once, as a real TLB tags them.
 //
-// State: one ContextLayout of address space each (7.5 MiB, populated as it fills) and logs of the filled slots, so
+// State: one ContextLayout of address space each (9 MiB, populated as it fills) and logs of the filled slots, so
 // that a flush costs what was used. Owned and used by one vCPU thread.
 #pragma once
 
@@ -43,6 +43,7 @@ class Context {
   std::uint32_t jump_mode[regime_count] = {};  ///< the block mode that each jump cache was filled under
   FillLog tlb_log[regime_count];
   FillLog jump_log[regime_count];
+  FillLog exec_log[regime_count];
   /// Bit h(2 MiB region) set: a fragment of a large page was filled there, so INVLPG must sweep the region.
   std::uint64_t large_regions[16] = {};
   /// Bit h(page) set: the jump caches may hold addresses of that page.
@@ -52,13 +53,17 @@ class Context {
 
   TlbTable& tlb(Regime r) const { return layout->tlb[static_cast<unsigned>(r)]; }
   JumpCache& jumps(Regime r) const { return layout->jumps[static_cast<unsigned>(r)]; }
+  ExecTable& exec(Regime r) const { return layout->exec[static_cast<unsigned>(r)]; }
 
   void fill(Regime regime, std::uint64_t page, HostPtr host, bool writable, bool large);
   void fill_jump(Regime regime, std::uint64_t address, const void* code);
+  /// Code of the page with this expectation may be fetched at `page`.
+  void fill_exec(Regime regime, std::uint64_t page, std::uint32_t expectation);
   /// A fragment of a large page is in use in this 2 MiB region.
   void note_large(std::uint64_t page);
   void flush_tlb();
   void flush_jumps(Regime regime);
+  void flush_exec(Regime regime);
   /// Everything: translations, jump caches, fetch cache.
   void flush();
   /// INVLPG: drops what concerns the page of `address`.

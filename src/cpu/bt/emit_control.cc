@@ -33,8 +33,9 @@ BranchNote Translator::note_of(const Insn* branch) const {
   }
 }
 
-/// Goes to the guest address in T0: looks it up in the jump cache without touching flags (traps.md 17).
-void Translator::goto_address_in_t0(const Insn* branch) {
+/// Goes to the guest address in T0: looks it up in the jump cache without touching flags (traps.md 17). With
+/// Via::PairedCall the guest's return address is on the return stack already.
+void Translator::goto_address_in_t0(const Insn* branch, Via via) {
   auto look_up = [&] {
     a_.call_gs(VENEER_BLOCK_OFFSET(stub_branch));
     a_.imm32(static_cast<std::int32_t>(note_of(branch).bits));
@@ -67,11 +68,19 @@ void Translator::goto_address_in_t0(const Insn* branch) {
   a_.lea(rcx, rcx, T0, 0, 0);
   const auto hit = a_.jrcxz();
   a_.mov(rcx, T2);
+  if (via == Via::PairedCall) drop_pair();
   look_up();
   a_.bind8(hit);
   a_.mov(rcx, T2);
-  a_.jmp_gs_index8(T1, table + static_cast<std::int32_t>(offsetof(JumpEntry, code)));
+  const std::int32_t code = table + static_cast<std::int32_t>(offsetof(JumpEntry, code));
+  if (via == Via::PairedCall)
+    a_.call_gs_index8(T1, code);
+  else
+    a_.jmp_gs_index8(T1, code);
 }
+
+/// Takes half a pair from the return stack: nobody will return to it natively.
+void Translator::drop_pair() { a_.lea(rsp, rsp, 8); }
 
 /// Pads so that the rel32 behind an opcode of `opcode_bytes` is 4-aligned and can be patched in one store.
 void Translator::align_rel32(unsigned opcode_bytes) {
@@ -79,30 +88,67 @@ void Translator::align_rel32(unsigned opcode_bytes) {
   a_.nops(static_cast<unsigned>((4 - (at & 3)) & 3));
 }
 
-/// Makes the jump at `rel32` one that is linked to `target` in this page once that is translated.
-Assembler::Mark Translator::linkable_jump(Assembler::Mark rel32, std::int32_t target) {
+/// Makes the jump or call at `rel32` one that is linked to `target` in this page once that is translated.
+void Translator::linkable_jump(Assembler::Mark rel32, std::int32_t target) {
   VENEER_ASSERT(link_count_ < max_links && cold_count_ < max_cold);
   LinkSite& link = links_[link_count_];
   link.owner = block_;
   link.rel32_offset = static_cast<std::uint32_t>(rel32 - start_);
-  link.target = static_cast<std::uint16_t>(target);
+  link.target = target;
   Cold& cold = cold_[cold_count_++];
   cold = Cold{};
   cold.kind = ColdKind::Link;
   cold.from = rel32;
   cold.target = target;
   cold.link = link_count_++;
-  return rel32;
+}
+
+/// Goes on if the ExecTable has at T0's page what `displacement` is minus the expectation and offset of, else to the
+/// answer. Keeps the flags and T0; rcx is in T1 on both ways. `compared` is where the displacement stands.
+Assembler::Mark Translator::check_mapping(std::int32_t displacement, Assembler::Mark& compared) {
+  a_.rorx(T1, T0, page_shift);
+  a_.movzx16(T1, T1);
+  a_.load_gs_index8(T2, T1, exec_offset());
+  a_.mov(T1, rcx);
+  align_rel32(Assembler::lea_disp32_opcode_bytes);
+  compared = a_.lea_disp32(rcx, T2, T0);
+  std::memcpy(compared, &displacement, 4);
+  const auto same = a_.jrcxz();
+  const auto other = a_.jmp();
+  a_.bind8(same);
+  return other;
+}
+
+/// Leaves the block for a place in another page: linked, behind a look at what is mapped there.
+void Translator::goto_far_offset(std::int32_t target, const Insn* branch, Via via) {
+  VENEER_ASSERT(link_count_ < max_links && cold_count_ < max_cold);
+  LinkSite& link = links_[link_count_];
+  link.owner = block_;
+  link.target = target;
+  link.note = note_of(branch);
+  address_to_t0(target);
+  Assembler::Mark compared;
+  Cold& cold = cold_[cold_count_++];
+  cold = Cold{};
+  cold.kind = ColdKind::FarLink;
+  cold.from = check_mapping(CodeCache::never_expected(target), compared);
+  cold.paired = via == Via::PairedCall;
+  cold.link = link_count_++;
+  link.expectation_offset = static_cast<std::uint32_t>(compared - start_);
+  a_.mov(rcx, T1);
+  align_rel32(1);
+  const auto rel32 = cold.paired ? a_.call() : a_.jmp();
+  link.rel32_offset = static_cast<std::uint32_t>(rel32 - start_);
 }
 
 /// Leaves the block for a place relative to this page.
-void Translator::goto_offset(std::int32_t target, const Insn* branch, Poll when) {
+void Translator::goto_offset(std::int32_t target, const Insn* branch, Poll when, Via via) {
   if (in_this_page(target, branch)) {
     if (when == Poll::Backwards && target <= branch->offset) poll();
     align_rel32(1);
-    linkable_jump(a_.jmp(), target);
-    return;
+    return linkable_jump(via == Via::PairedCall ? a_.call() : a_.jmp(), target);
   }
+  if (!mode_.has(Mode::SINGLE | Mode::LIMITED)) return goto_far_offset(target, branch, via);
   address_to_t0(target);
   goto_address_in_t0(branch);
 }
@@ -317,12 +363,31 @@ void Translator::call_body(const Insn& insn, bool) {
   move_stack(-static_cast<std::int32_t>(size));
 }
 
+/// True when CALLs and RETs of this code put their return addresses on the return stack (docs/engine.md, "Paired
+/// returns").
+bool Translator::pairs_returns() const {
+  if (mode_.has(Mode::SINGLE | Mode::LIMITED)) return false;
+  return mode_.has(Mode::CODE64) || (mode_.has(Mode::CODE32) && !mode_.has(Mode::CS_BASE));
+}
+
+/// Where a paired RET comes back to: T0 is the guest's return address.
+void Translator::emit_return_site(const Insn& insn) {
+  block_->return_site = static_cast<std::uint32_t>(a_.here() - start_);
+  a_.lea(T0, T0, -insn.next_offset());
+  a_.store_gs(VENEER_BLOCK_OFFSET(page_address), T0);
+  align_rel32(1);
+  linkable_jump(a_.jmp(), insn.next_offset());
+}
+
 void Translator::emit_call(const Insn& insn) {
   closed_ = true;
   const bool direct = insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
   const unsigned size = stack_operand_bytes(insn);
-  if (direct && !mode_.has(Mode::STACK32 | Mode::SINGLE) && branch_target(insn) <= insn.offset) {
-    // A 16-bit stack wraps round before any access of it misses the TLB.
+  const bool cut = direct && cuts_target(insn);
+  const bool paired = pairs_returns() && size == (mode_.has(Mode::CODE64) ? 8u : 4u) && !cut &&
+                      insn.next_offset() < static_cast<std::int32_t>(page_size);
+  if (direct && !mode_.has(Mode::SINGLE) && branch_target(insn) <= insn.offset && branch_target(insn) >= 0) {
+    // Paired returns do not poll, and a callee may drop its return address and call again.
     materialise();
     poll();
   }
@@ -349,14 +414,19 @@ void Translator::emit_call(const Insn& insn) {
                      &Translator::call_body);
   call_body(insn, false);
   finish_access(cold);
+  if (paired) a_.push(T2);  // the return address
   materialise();
-  // No poll here: the return address is pushed already, so this is no instruction boundary. A cycle of calls ends in
-  // returns, which poll.
-  if (direct && cuts_target(insn)) return goto_cut_offset(branch_target(insn), insn);
-  if (direct) return goto_offset(branch_target(insn), &insn);
-  a_.load_gs(T0, VENEER_BLOCK_OFFSET(temp));
-  add_code_base();
-  goto_address_in_t0(&insn);
+  // No poll here: the return address is pushed already, so this is no instruction boundary.
+  const Via via = paired ? Via::PairedCall : Via::Jump;
+  if (cut) return goto_cut_offset(branch_target(insn), insn);
+  if (direct) {
+    goto_offset(branch_target(insn), &insn, Poll::Never, via);
+  } else {
+    a_.load_gs(T0, VENEER_BLOCK_OFFSET(temp));
+    add_code_base();
+    goto_address_in_t0(&insn, via);
+  }
+  if (paired) emit_return_site(insn);
 }
 
 /// What RET imm16 pops besides the return address.
@@ -383,7 +453,28 @@ void Translator::emit_ret(const Insn& insn) {
   move_stack(static_cast<std::int32_t>(size) + released_bytes(insn));
   materialise();  // T0 stays
   add_code_base();
-  goto_address_in_t0(&insn);
+  if (pairs_returns())
+    goto_paired(insn);
+  else
+    goto_address_in_t0(&insn);
+}
+
+/// Goes to the guest address in T0 by a native return if it is the one on top of the return stack.
+void Translator::goto_paired(const Insn& insn) {
+  VENEER_ASSERT(cold_count_ < max_cold);
+  a_.mov(T1, rcx);
+  a_.load64(rcx, rsp, 8);
+  a_.not_(rcx);
+  a_.lea(rcx, rcx, T0, 0, 1);  // T0 - rcx, without flags
+  const auto same = a_.jrcxz();
+  Cold& cold = cold_[cold_count_++];
+  cold = Cold{};
+  cold.kind = ColdKind::Unpaired;
+  cold.from = a_.jmp();
+  cold.insn = &insn;
+  a_.bind8(same);
+  a_.mov(rcx, T1);
+  a_.ret(8);
 }
 
 }  // namespace veneer::cpu::bt

@@ -28,6 +28,11 @@ std::int32_t Translator::jump_offset() const {
                                    static_cast<unsigned>(mode_.regime()) * sizeof(JumpCache));
 }
 
+std::int32_t Translator::exec_offset() const {
+  return static_cast<std::int32_t>(offsetof(ContextLayout, exec) +
+                                   static_cast<unsigned>(mode_.regime()) * sizeof(ExecTable));
+}
+
 /// `to` = the offset in the segment, as wide as asked. Uses T0 and T1.
 void Translator::offset_address(const MemoryOperand& m, Host to, bool wide) {
   std::int64_t disp = m.displacement;

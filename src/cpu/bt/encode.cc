@@ -37,8 +37,7 @@ void put_tail(Assembler& a, const Insn& insn) {
   const unsigned start = raw.modrm.offset + 1u + (raw.sib.offset ? 1u : 0u) + raw.disp.size / 8u;
   // The register in an immediate has 3 bits outside 64-bit mode (SDM 2A 2.3.11); the host would look at the fourth.
   bool is4 = false;
-  for (unsigned i = 0; i < insn.z.operand_count_visible; i++)
-    is4 |= insn.op[i].encoding == ZYDIS_OPERAND_ENCODING_IS4;
+  for (unsigned i = 0; i < insn.z.operand_count_visible; i++) is4 |= insn.op[i].encoding == ZYDIS_OPERAND_ENCODING_IS4;
   const unsigned mask = is4 && insn.z.machine_mode != ZYDIS_MACHINE_MODE_LONG_64 ? 0x7f : 0xff;
   for (unsigned i = start; i < insn.z.length; i++) a.byte(insn.raw[i] & mask);
 }

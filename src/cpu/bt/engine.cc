@@ -72,7 +72,22 @@ Result<std::unique_ptr<Vcpu>> BtEngine::make_vcpu(unsigned index) {
   return std::unique_ptr<Vcpu>(std::move(vcpu));
 }
 
+/// A page that faults, then the stack, its bottom at the upper end: host address and guest address of the pair that a
+/// RET finds when there is none.
+Result<void> BtVcpu::create_return_stack() {
+  void* region =
+      ::mmap(nullptr, page_size + return_stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (region == MAP_FAILED || ::mprotect(region, page_size, PROT_NONE) != 0)
+    return Error::from_errno("mapping the return stack", errno);
+  return_guard_ = reinterpret_cast<std::uint64_t>(region);
+  b->return_base = return_guard_ + page_size + return_stack_bytes - 16;
+  const std::uint64_t bottom[2] = {reinterpret_cast<std::uint64_t>(veneer_bt_stub_bottom), 0};
+  std::memcpy(reinterpret_cast<void*>(b->return_base), bottom, sizeof bottom);
+  return {};
+}
+
 BtVcpu::~BtVcpu() {
+  if (return_guard_) ::munmap(reinterpret_cast<void*>(return_guard_), page_size + return_stack_bytes);
   if (good_poll_) ::munmap(reinterpret_cast<void*>(good_poll_), 2 * page_size);
 }
 
@@ -86,6 +101,7 @@ Result<void> BtVcpu::create() {
   good_poll_ = reinterpret_cast<std::uint64_t>(pages);
   b->pending_bad_poll = good_poll_ + page_size;
   b->poll = good_poll_;
+  TRY_VOID(create_return_stack());
   b->stub_lookup = reinterpret_cast<std::uint64_t>(veneer_bt_stub_lookup);
   b->stub_branch = reinterpret_cast<std::uint64_t>(veneer_bt_stub_branch);
   b->stub_link = reinterpret_cast<std::uint64_t>(veneer_bt_stub_link);
@@ -174,8 +190,12 @@ Block* BtVcpu::translate_at(std::uint64_t linear, CodePageId page) {
     CodeCache& cache = engine_.cache();
     if (cache.nearly_full()) {
       cache.flush_all();
+      drop_returns();
       contexts_.for_each([](Context& c) {
-        for (unsigned r = 0; r < regime_count; r++) c.flush_jumps(static_cast<Regime>(r));
+        for (unsigned r = 0; r < regime_count; r++) {
+          c.flush_jumps(static_cast<Regime>(r));
+          c.flush_exec(static_cast<Regime>(r));
+        }
       });
     }
     auto bytes_of = [&](CodePageId id) {

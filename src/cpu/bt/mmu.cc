@@ -534,6 +534,7 @@ void BtVcpu::select_context() {
   tag |= std::uint64_t{(s.cr4 & CR4_PSE) != 0} << 56;
   tag |= std::uint64_t{paging} << 55;
   contexts_.select(tag);
+  drop_returns();
   count.context_switches++;
   load_gs();
 }
@@ -558,11 +559,13 @@ void BtVcpu::paging_mode_changed() {
 }
 
 void BtVcpu::flush_all_contexts() {
+  drop_returns();
   contexts_.for_each([](Context& c) { c.flush(); });
 }
 
 void BtVcpu::invalidate_page(std::uint64_t address) {
   note(flight::Event::TlbFlush, address);
+  drop_returns();
   // Global entries may live in any context, so all of them drop the page.
   contexts_.for_each([&](Context& c) { c.invalidate_page(address); });
 }

@@ -140,7 +140,15 @@ Block* BtVcpu::find_block(std::uint64_t linear) {
     }
   }
   if (!block) block = translate_at(linear, page);
+  if (block && !mode.has(Mode::SINGLE)) remember_pages(linear & ~page_offset_mask, *block);
   return block;
+}
+
+void BtVcpu::remember_pages(std::uint64_t address, const Block& block) {
+  Context& context = contexts_.current();
+  context.fill_exec(mode.regime(), address, engine_.cache().expectation(block.page));
+  if (block.straddles)
+    context.fill_exec(mode.regime(), address + page_size, engine_.cache().expectation(block.second_page));
 }
 
 const std::uint8_t* BtVcpu::cached_code(std::uint64_t linear) const {
@@ -241,8 +249,9 @@ Exit BtVcpu::run_loop(bool single) {
     if (Block* block = code ? nullptr : find_block(linear)) {
       if (link_site && link_flushes == engine_.cache().counters().flushes) {
         const Block& from = *link_site->owner;
-        if (!from.dead && from.page == block->page && link_site->target == block->offset &&
-            from.mode.grouped() == block->mode.grouped() && !block->straddles)
+        const bool there = link_site->far() || from.page == block->page;
+        if (!from.dead && there && (link_site->target & page_offset_mask) == block->offset &&
+            from.mode.grouped() == block->mode.grouped())
           engine_.cache().link(*link_site, block);
       }
       mode.bits &= ~Mode::UNGROUPED;
@@ -272,6 +281,11 @@ Exit BtVcpu::run_loop(bool single) {
     debug_hits_ = 0;
     trap_dropped_ = false;
     set_arith(b->arith_flags);
+    if (returns_dropped_ || returns_mode_ != mode.bits) {
+      b->return_sp = b->return_base;
+      returns_mode_ = mode.bits;
+      returns_dropped_ = false;
+    }
     {
       const CycleScope inside(engine_.options().measure_time, count.cycles.inside);
       veneer_bt_enter(code, linear);
@@ -294,6 +308,10 @@ Exit BtVcpu::run_loop(bool single) {
         count.links++;
         link_site = reinterpret_cast<LinkSite*>(b->exit_arg);
         link_flushes = engine_.cache().counters().flushes;
+        if (!rip_reachable()) {
+          check_branch(link_site->note);
+          link_site = nullptr;
+        }
         break;
       case ExitKind::Poll:
         count.polls++;

@@ -20,6 +20,7 @@ unsigned dpl_of(std::uint64_t d) { return static_cast<unsigned>(d >> 45) & 3; }
 }  // namespace
 
 void BtVcpu::set_segment(SegReg which, const Segment& value) {
+  if (which == CS && (value.base != s.segments[CS].base || value.limit != s.segments[CS].limit)) drop_returns();
   s.segments[which] = value;
   b->segment_base[which] = value.base;
 }

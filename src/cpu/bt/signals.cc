@@ -57,6 +57,10 @@ void handler(int signal, siginfo_t* info, void* context) {
   if (BtVcpu* vcpu = current_vcpu) {
     auto pc = static_cast<std::uint64_t>(registers[REG_RIP]);
     auto flags = static_cast<std::uint64_t>(registers[REG_EFL]);
+    if (signal == SIGSEGV && vcpu->return_stack_full(reinterpret_cast<std::uint64_t>(info->si_addr), pc)) {
+      registers[REG_RSP] = static_cast<greg_t>(vcpu->b->return_base);
+      return;
+    }
     const NativeFault what{signal, static_cast<unsigned>(registers[REG_TRAPNO]),
                            reinterpret_cast<std::uint64_t>(info->si_addr)};
     if (vcpu->native_fault(what, pc, flags)) {
@@ -94,6 +98,11 @@ ThreadScope::ThreadScope(BtVcpu& vcpu) : previous_(current_vcpu) {
 }
 
 ThreadScope::~ThreadScope() { current_vcpu = previous_; }
+
+bool BtVcpu::return_stack_full(std::uint64_t address, std::uint64_t pc) const {
+  // Pairs are 16 bytes and aligned: it was the first half that did not fit.
+  return address - return_guard_ < page_size && engine_.cache().contains(reinterpret_cast<void*>(pc));
+}
 
 bool BtVcpu::native_fault(const NativeFault& what, std::uint64_t& pc, std::uint64_t& flags) {
   CodeCache& cache = engine_.cache();

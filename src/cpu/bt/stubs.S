@@ -2,7 +2,7 @@
 //
 // Register convention inside translated code (docs/engine.md): guest rax rcx rdx rbx rbp rsi rdi r8 r9 r12 r13 in
 // their own host registers, guest rsp in host r11, guest r10 r11 r14 r15 in the vCPU block; host r14 r15 r10 are
-// scratch T0 T1 T2; host rsp is ours; gs is the vCPU block; RFLAGS' arithmetic bits are the guest's.
+// scratch T0 T1 T2; host rsp is the return stack; gs is the vCPU block; RFLAGS' arithmetic bits are the guest's.
 // Vector and x87 registers are the guest's all the time: nothing here, and nothing called from here, touches them.
 
 #define RIP 0x80
@@ -17,6 +17,8 @@
 #define FN_MEMORY 0x170
 #define FN_WRITEBACK 0x178
 #define FN_CALLOUT 0x180
+#define RETURN_SP 0x1f8
+#define RETURN_BASE 0x200
 
 #define EXIT_KIND_LOOKUP 0
 #define EXIT_KIND_LINK 1
@@ -63,13 +65,14 @@ veneer_bt_enter:
         push    %r13
         push    %r14
         push    %r15
-        push    %rdi                    // the code to jump to
+        mov     %rdi, %r15              // the code to jump to
         mov     %rsi, %r14
         mov     %rsp, %gs:HOST_RSP
         push    %gs:ARITH_FLAGS         // only arithmetic bits and bit 1 are set there
         popfq
+        mov     %gs:RETURN_SP, %rsp
         LOAD_GUEST
-        jmp     *(%rsp)
+        jmp     *%r15
         .size   veneer_bt_enter, . - veneer_bt_enter
 
 // jump here: T0 = guest RIP that has no known translation
@@ -99,11 +102,11 @@ veneer_bt_stub_link:
         .globl  veneer_bt_stub_exit
 veneer_bt_stub_exit:
         SAVE_GUEST
+        mov     %rsp, %gs:RETURN_SP
         mov     %gs:HOST_RSP, %rsp
         pushfq
         pop     %gs:ARITH_FLAGS
         cld
-        add     $8, %rsp
         pop     %r15
         pop     %r14
         pop     %r13
@@ -119,28 +122,35 @@ veneer_bt_stub_exit:
         mov     %r14, %gs:T0
         mov     %r15, %gs:T1
         mov     %r10, %gs:T2
+        mov     %rsp, %rbx              // the return stack; C++ gets its own
+        mov     %gs:HOST_RSP, %rsp
         pushfq
         pop     %gs:ARITH_FLAGS
         cld
-        mov     (%rsp), %rsi            // the descriptor
+        mov     (%rbx), %rsi            // the descriptor
         mov     %gs:SELF, %rdi
-        mov     %rsp, %rbx
         and     $-16, %rsp
         call    *%gs:\function
-        mov     %rbx, %rsp
         cmp     $1, %rax
         je      veneer_bt_leave
         lea     8(%rax), %rax
-        add     %rax, (%rsp)
+        add     %rax, (%rbx)
         push    %gs:ARITH_FLAGS
         andq    $0x8d7, (%rsp)
         popfq
+        mov     %rbx, %rsp
         mov     %gs:T0, %r14
         mov     %gs:T1, %r15
         mov     %gs:T2, %r10
         LOAD_GUEST
         ret
 .endm
+
+// The bottom of the return stack returns here, to guest address 0: T0 has it.
+        .globl  veneer_bt_stub_bottom
+veneer_bt_stub_bottom:
+        mov     %gs:RETURN_BASE, %rsp
+        jmp     veneer_bt_stub_lookup
 
         .globl  veneer_bt_stub_memory
 veneer_bt_stub_memory:
@@ -156,8 +166,9 @@ veneer_bt_stub_callout:
 
 // Leaves translated code when the guest's state is in the block already.
 veneer_bt_leave:
+        lea     8(%rbx), %rbx
+        mov     %rbx, %gs:RETURN_SP
         mov     %gs:HOST_RSP, %rsp
-        add     $8, %rsp
         pop     %r15
         pop     %r14
         pop     %r13

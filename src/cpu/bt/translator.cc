@@ -133,17 +133,30 @@ void Translator::emit_entry() {
   if (!mode_.has(Mode::SINGLE)) poll();  // one instruction has to get done, or its interrupt shadow would be lost
 }
 
+/// An instruction that reaches into the next page: the block is for what was mapped there when it was made.
+void Translator::emit_straddle_check() {
+  VENEER_ASSERT(cold_count_ < max_cold);
+  address_to_t0(page_size);
+  Assembler::Mark compared;
+  Cold& cold = cold_[cold_count_++];
+  cold = Cold{};
+  cold.kind = ColdKind::OtherTail;
+  cold.from = check_mapping(-static_cast<std::int32_t>(cache_.expectation(request_.second_page)), compared);
+  a_.mov(rcx, T1);
+}
+
 Block* Translator::translate() {
   if (!decode()) return nullptr;
   if (engine_.options().max_block_instructions > 1) plan_groups();
   find_flag_needs();
   block_ = new (cache_.arena(sizeof(Block))) Block;
-  links_ = cache_.arena_array<LinkSite>(conditional_ + 2 + group_count_);
+  links_ = cache_.arena_array<LinkSite>(conditional_ + 4 + group_count_);
   start_ = cache_.hot_begin();
   cold_start_ = cache_.cold_begin();
   a_.begin(start_, cache_.hot_end());
   emit_entry();
   const auto direct = static_cast<std::uint32_t>(a_.here() - start_);
+  if (straddles_ && !mode_.has(Mode::SINGLE)) emit_straddle_check();
   for (unsigned i = 0; i < count_; i++) {
     const Insn& insn = insns_[i];
     side_[i] =
@@ -253,6 +266,27 @@ void Translator::emit_cold() {
         a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_link));
         break;
       }
+      case ColdKind::FarLink:
+        // T0 is the target's address.
+        a_.bind(cold.from);
+        a_.mov(rcx, T1);
+        if (cold.paired) drop_pair();
+        a_.mov_imm(T1, reinterpret_cast<std::uint64_t>(&links_[cold.link]));
+        a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_link));
+        break;
+      case ColdKind::OtherTail:
+        a_.bind(cold.from);
+        a_.mov(rcx, T1);
+        address_to_t0(request_.offset);
+        a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_lookup));
+        break;
+      case ColdKind::Unpaired:
+        // Somebody changed stacks or return addresses: what is on the return stack is of no use.
+        a_.bind(cold.from);
+        a_.mov(rcx, T1);
+        a_.load_gs(rsp, VENEER_BLOCK_OFFSET(return_base));
+        goto_address_in_t0(cold.insn);
+        break;
       case ColdKind::NativeFault: {
         SideEntry& side = side_[cold.insn - insns_];
         if (side.cold_offset == SideEntry::no_cold)
@@ -267,8 +301,7 @@ void Translator::emit_cold() {
           goto_cut_offset(cold.target, *cold.insn);
           break;
         }
-        address_to_t0(cold.target);
-        goto_address_in_t0(cold.insn);
+        goto_offset(cold.target, cold.insn);
         break;
     }
   }

@@ -38,7 +38,9 @@ class Translator {
     bool image_valid = false;       ///< the saved image holds these flags, wherever else they are
   };
 
-  enum class ColdKind : std::uint8_t { Access, Group, Link, CrossPage, NativeFault };
+  enum class ColdKind : std::uint8_t { Access, Group, Link, FarLink, CrossPage, Unpaired, OtherTail, NativeFault };
+  /// How a place is gone to: Via::PairedCall when the return address is on the return stack.
+  enum class Via : std::uint8_t { Jump, PairedCall };
   using Body = void (Translator::*)(const Insn&, bool cold);
 
   /// A slow path, emitted behind the hot code.
@@ -54,7 +56,8 @@ class Translator {
     bool preserved = false;  ///< the flag-preserving check was used: rcx is in rcx_save
     AccessDescriptor descriptor{};
     std::int32_t target = 0;
-    bool cut = false;  ///< the target is cut to 16 bits
+    bool cut = false;     ///< the target is cut to 16 bits
+    bool paired = false;  ///< half a pair is on the return stack
     unsigned link = 0;
   };
 
@@ -80,6 +83,7 @@ class Translator {
   bool ends_block(const Insn& insn) const;
   void find_flag_needs();
   void emit_entry();
+  void emit_straddle_check();
   void emit(const Insn& insn);
   void emit_cold();
   void emit_block_end();
@@ -140,13 +144,19 @@ class Translator {
   void emit_loop(const Insn& insn);
   void emit_call(const Insn& insn);
   void emit_ret(const Insn& insn);
-  enum class Poll : std::uint8_t { No, Backwards };
+  enum class Poll : std::uint8_t { Never, Backwards };
   /// `branch` is the instruction that goes there, or null where the block just ends.
-  void goto_offset(std::int32_t target, const Insn* branch, Poll when = Poll::No);
+  void goto_offset(std::int32_t target, const Insn* branch, Poll when = Poll::Never, Via via = Via::Jump);
+  void goto_far_offset(std::int32_t target, const Insn* branch, Via via);
   void goto_cut_offset(std::int32_t target, const Insn& branch);
   bool cuts_target(const Insn& insn) const;
   bool in_this_page(std::int32_t target, const Insn* branch) const;
-  void goto_address_in_t0(const Insn* branch);
+  void goto_address_in_t0(const Insn* branch, Via via = Via::Jump);
+  void goto_paired(const Insn& insn);
+  void drop_pair();
+  bool pairs_returns() const;
+  void emit_return_site(const Insn& insn);
+  Assembler::Mark check_mapping(std::int32_t displacement, Assembler::Mark& compared);
   BranchNote note_of(const Insn* branch) const;
   bool keeps_under_call(const Insn& insn) const;
   std::int32_t released_bytes(const Insn& insn) const;
@@ -155,7 +165,7 @@ class Translator {
   void address_to_t0(std::int32_t offset);
   void poll();
   std::int32_t branch_target(const Insn& insn) const;
-  Assembler::Mark linkable_jump(Assembler::Mark rel32, std::int32_t target);
+  void linkable_jump(Assembler::Mark rel32, std::int32_t target);
   void align_rel32(unsigned opcode_bytes);
 
   // emit_stack.cc
@@ -190,6 +200,7 @@ class Translator {
   std::int32_t tlb_offset(bool write) const;
   std::int32_t addend_offset() const;
   std::int32_t jump_offset() const;
+  std::int32_t exec_offset() const;
 
   BtEngine& engine_;
   CodeCache& cache_;

@@ -163,6 +163,8 @@ class BtVcpu final : public Vcpu {
   void flush_all_contexts();
   void invalidate_page(std::uint64_t address);
   void select_context();
+  /// What is on the return stack must not be returned to: mappings, modes or code changed under it.
+  void drop_returns() { returns_dropped_ = true; }
   /// A write hit this page: kill translations of these bytes. Sets leave_soon_ when the running block died.
   void code_written(machine::MemorySlot& slot, std::uint64_t offset, std::uint64_t size);
 
@@ -242,6 +244,8 @@ class BtVcpu final : public Vcpu {
   std::uint64_t read_tsc() const;
   std::uint64_t callout(const CalloutRecord& record);
   /// From the signal handler: what happened at `pc` in translated code. True when handled; may change *pc.
+  /// From the signal handler: a push onto the return stack found no room, and shall be repeated at its bottom.
+  bool return_stack_full(std::uint64_t address, std::uint64_t pc) const;
   bool native_fault(const NativeFault& what, std::uint64_t& pc, std::uint64_t& flags);
   void set_interrupt_shadow() { s.interrupt_shadow = true; }
   /// MSR_KVM_SYSTEM_TIME(_NEW) or MSR_KVM_WALL_CLOCK(_NEW) was written (pvclock.cc).
@@ -259,6 +263,8 @@ class BtVcpu final : public Vcpu {
   Exit run_loop(bool single);
   std::string describe_crash() const;
   bool take_events();
+  Result<void> create_return_stack();
+  static constexpr std::uint64_t return_stack_bytes = 64 * KiB;  ///< 4,096 calls deep; then it starts anew
   Block* find_block(std::uint64_t linear);
   /// The jump cache's answer for an address, as translated code would get it; null when it has none.
   const std::uint8_t* cached_code(std::uint64_t linear) const;
@@ -267,6 +273,8 @@ class BtVcpu final : public Vcpu {
   /// After a near branch that led out of known code: #GP at the branch when its target cannot be reached.
   void check_branch(BranchNote note);
   void remember_code(std::uint64_t linear, const Block* block);
+  /// Notes in the ExecTable where the pages of a block that may run here are mapped.
+  void remember_pages(std::uint64_t address, const Block& block);
   void look_at_events() { look_.store(true, std::memory_order_relaxed); }
   Block* translate_at(std::uint64_t linear, CodePageId page);
   /// Tells --trace translate and perf of a new block.
@@ -314,6 +322,9 @@ class BtVcpu final : public Vcpu {
   bool failed_ = false;  ///< the host failed under translated code: failure_ says how
   const char* failure_ = "";
   int native_vector_ = -1;  ///< the slow path shall answer this vector: the instruction faulted natively
+  bool returns_dropped_ = true;
+  std::uint32_t returns_mode_ = 0;  ///< the mode that the return stack was filled in
+  std::uint64_t return_guard_ = 0;  ///< lowest address of the return stack's mapping: a page that faults
   bool watch_code_ = false, watch_data_ = false, watch_ports_ = false;  ///< kinds of breakpoints armed in DR7
   unsigned debug_hits_ = 0;                                             ///< B0 to B3 met by the instruction under way
   bool trap_dropped_ = false;

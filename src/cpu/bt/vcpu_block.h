@@ -35,6 +35,12 @@ struct TlbTable {
 inline constexpr std::uint64_t invalid_tag = std::uint64_t{1} << 62;
 inline constexpr std::uint64_t poison_addend = 0;
 
+/// Which code page is mapped where: the expectation of its CodePage minus the page's address, or 0. A link across pages
+/// compares it with what it was made for (docs/engine.md, "Links across pages").
+struct ExecTable {
+  std::uint64_t entry[table_slots];
+};
+
 /// One entry of the jump cache: guest address to translated code.
 struct JumpEntry {
   std::uint64_t negated_address;  ///< minus the guest address; an empty entry matches nothing that has its slot
@@ -89,6 +95,8 @@ struct VcpuBlock {
   std::uint64_t pending_bad_poll;  ///< address that `poll` gets to make the vCPU stop
   std::uint64_t stub_branch;       ///< call, with T0 = guest RIP: as stub_lookup; a BranchNote follows the call
   std::uint64_t under_call;        ///< what a CALL's return address replaced
+  std::uint64_t return_sp;         ///< top of the return stack while translated code does not run
+  std::uint64_t return_base;       ///< its bottom: nothing is paired (docs/engine.md, "Paired returns")
   // Outside 64-bit code: the highest offset that may be read, or written, at once; -1 where C++ has to look.
   std::int64_t read_limit[segment_count], write_limit[segment_count];
   std::int64_t code_limit;  ///< the last offset of CS whose whole page is inside the limit
@@ -107,6 +115,7 @@ struct ContextLayout {
   };
   TlbTable tlb[regime_count];
   JumpCache jumps[regime_count];
+  ExecTable exec[regime_count];
 };
 static_assert(offsetof(ContextLayout, tlb) == 4096);
 
@@ -124,5 +133,7 @@ static_assert(offsetof(VcpuBlock, self) == 0x160);
 static_assert(offsetof(VcpuBlock, fn_memory) == 0x170);
 static_assert(offsetof(VcpuBlock, fn_writeback) == 0x178);
 static_assert(offsetof(VcpuBlock, fn_callout) == 0x180);
+static_assert(offsetof(VcpuBlock, return_sp) == 0x1f8);
+static_assert(offsetof(VcpuBlock, return_base) == 0x200);
 
 }  // namespace veneer::cpu::bt
