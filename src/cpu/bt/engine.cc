@@ -149,13 +149,18 @@ void BtVcpu::set_state(const ArchState& in) {
 
 Exit BtVcpu::run() {
   if (!count.first_run_ns) count.first_run_ns = monotonic_ns();
-  const CycleScope scope(engine_.options().measure_time, count.cycles.running);
-  return run_loop(false);
+  return run_guest(false);
 }
 
-Exit BtVcpu::step() {
-  const CycleScope scope(engine_.options().measure_time, count.cycles.running);
-  return run_loop(true);
+Exit BtVcpu::step() { return run_guest(true); }
+
+Exit BtVcpu::run_guest(bool single) {
+  const CycleScope running(engine_.options().measure_time, count.cycles.running);
+  const ThreadScope thread(*this);
+  Exit exit{run_loop(single), {}};
+  if (exit.reason == ExitReason::Failed) exit.message = failure_;
+  if (exit.reason == ExitReason::Shutdown) exit.message = describe_crash();
+  return exit;
 }
 
 std::optional<GuestPhys> BtVcpu::translate(GuestVirt address) const {

@@ -2,7 +2,6 @@
 #include "base/bits.h"
 #include "base/flight_recorder.h"
 #include "cpu/bt/engine_impl.h"
-#include "cpu/bt/signals.h"
 #include "cpu/bt/stack_access.h"
 #include "cpu/bt/stubs.h"
 #include "cpu/bt/translate.h"
@@ -188,19 +187,16 @@ void BtVcpu::check_branch(BranchNote note) {
   deliver(fault_, EventKind::Exception, b->rip);
 }
 
-Exit BtVcpu::run_loop(bool single) {
-  ThreadScope scope(*this);
+ExitReason BtVcpu::run_loop(bool single) {
   running_ = true;
   load_gs();
   note(flight::Event::RunEnter);
-  Exit result;
   auto finish = [&](ExitReason reason) {
     if (reason == ExitReason::Halted) note(flight::Event::Halt);
     note(flight::Event::RunExit, 0, static_cast<std::uint32_t>(reason));
     save_vectors();
     running_ = false;
-    result.reason = reason;
-    return result;
+    return reason;
   };
   LinkSite* link_site = nullptr;
   std::uint64_t link_flushes = 0;
@@ -265,10 +261,7 @@ Exit BtVcpu::run_loop(bool single) {
       code = block->code;
     } else if (!code) {
       mode.bits &= ~Mode::UNGROUPED;
-      if (failed_) {
-        result.message = failure_;
-        return finish(ExitReason::Failed);
-      }
+      if (failed_) return finish(ExitReason::Failed);
       deliver(fault_, EventKind::Exception, b->rip);
       if (single) return finish(ExitReason::Debug);
       continue;
@@ -322,10 +315,7 @@ Exit BtVcpu::run_loop(bool single) {
       case ExitKind::Fault:
         native_vector_ = -1;
         force_gp_ = false;
-        if (failed_) {
-          result.message = failure_;
-          return finish(ExitReason::Failed);
-        }
+        if (failed_) return finish(ExitReason::Failed);
         fault_ = Fault{static_cast<std::uint8_t>(b->exit_arg), false, 0, 0};
         deliver(fault_, EventKind::Exception, b->rip);
         break;
@@ -336,9 +326,7 @@ Exit BtVcpu::run_loop(bool single) {
       debug_exception(debug_hits_ | (trapped ? DR6_BS : 0), b->rip);
     if (single && !shutdown_) return finish(ExitReason::Debug);
   }
-  finish(ExitReason::Shutdown);
-  result.message = describe_crash();
-  return result;
+  return finish(ExitReason::Shutdown);
 }
 
 std::uint64_t BtVcpu::callout(const CalloutRecord& record) {
