@@ -31,10 +31,12 @@ VENEER_CALLOUT(hypercall);
 // callouts_flags.cc
 VENEER_CALLOUT(pushf);
 VENEER_CALLOUT(popf);
-VENEER_CALLOUT(cli);
-VENEER_CALLOUT(sti);
 VENEER_CALLOUT(clac);
 VENEER_CALLOUT(stac);
+
+// virtual8086.cc
+VENEER_CALLOUT(cli);
+VENEER_CALLOUT(sti);
 
 // callouts_stack.cc
 VENEER_CALLOUT(push_segment);

@@ -1,4 +1,4 @@
-// Callouts for RFLAGS' system bits: PUSHF, POPF, CLI, STI, CLAC, STAC. Register-only.
+// Callouts for RFLAGS' system bits: PUSHF, POPF, CLAC, STAC. Register-only.
 #include "cpu/bt/callouts.h"
 #include "cpu/bt/stack_access.h"
 #include "cpu/bt/vcpu.h"
@@ -6,15 +6,26 @@
 namespace veneer::cpu::bt {
 
 Outcome callout_pushf(BtVcpu& v, const CalloutRecord& r) {
-  if ((v.s.rflags & RFLAGS_VM) && v.iopl() < 3) return v.fault(VECTOR_GP, 0);
-  const std::uint64_t image = v.rflags() & ~(RFLAGS_RF | RFLAGS_VM);
+  std::uint64_t image = v.rflags() & ~(RFLAGS_RF | RFLAGS_VM);
+  if ((v.s.rflags & RFLAGS_VM) && v.iopl() < 3) {
+    // VME: IF is VIF, IOPL reads 3 (SDM 2B PUSHF).
+    if (r.operand_bytes != 2 || !(v.s.cr4 & CR4_VME)) return v.fault(VECTOR_GP, 0);
+    image = (image & ~RFLAGS_IF) | RFLAGS_IOPL | (image & RFLAGS_VIF ? RFLAGS_IF : 0);
+  }
   return push(v, image, r.operand_bytes) ? Outcome::Continue : Outcome::Fault;
 }
 
 Outcome callout_popf(BtVcpu& v, const CalloutRecord& r) {
-  if ((v.s.rflags & RFLAGS_VM) && v.iopl() < 3) return v.fault(VECTOR_GP, 0);
+  const bool sensitive = (v.s.rflags & RFLAGS_VM) && v.iopl() < 3;
+  if (sensitive && (r.operand_bytes != 2 || !(v.s.cr4 & CR4_VME))) return v.fault(VECTOR_GP, 0);
   std::uint64_t image;
+  const std::uint64_t sp = v.reg(RSP);
   if (!pop(v, image, r.operand_bytes)) return Outcome::Fault;
+  if (sensitive) {
+    if (v.set_virtual_flags(image, RFLAGS_ARITH | RFLAGS_DF | RFLAGS_NT)) return Outcome::Continue;
+    v.b->gpr[RSP] = sp;
+    return Outcome::Fault;
+  }
   // SDM 2B POPF: what each privilege may change.
   std::uint64_t mask = RFLAGS_ARITH | RFLAGS_TF | RFLAGS_DF | RFLAGS_NT;
   if (r.operand_bytes > 2) mask |= RFLAGS_AC | RFLAGS_ID;
@@ -26,20 +37,6 @@ Outcome callout_popf(BtVcpu& v, const CalloutRecord& r) {
   const bool opened = !(old & RFLAGS_IF) && v.b->interrupt_flag && v.b->irq_pending;
   const bool same_mode = v.mode == before || (v.mode.bits | Mode::SINGLE) == (before.bits | Mode::SINGLE);
   return opened || !same_mode || (v.s.rflags & RFLAGS_TF) ? Outcome::Next : Outcome::Continue;
-}
-
-Outcome callout_cli(BtVcpu& v, const CalloutRecord&) {
-  if (v.cpl() > v.iopl()) return v.fault(VECTOR_GP, 0);
-  v.b->interrupt_flag = 0;
-  return Outcome::Continue;
-}
-
-Outcome callout_sti(BtVcpu& v, const CalloutRecord&) {
-  if (v.cpl() > v.iopl()) return v.fault(VECTOR_GP, 0);
-  if (v.b->interrupt_flag) return Outcome::Continue;
-  v.b->interrupt_flag = 1;
-  v.set_interrupt_shadow();
-  return Outcome::Next;
 }
 
 Outcome callout_clac(BtVcpu& v, const CalloutRecord&) {

@@ -97,8 +97,7 @@ Outcome callout_sysexit(BtVcpu& v, const CalloutRecord& r) {
 }
 
 Outcome callout_iret(BtVcpu& v, const CalloutRecord& r) {
-  const Outcome o = v.interrupt_return(r.operand_bytes);
-  return o;
+  return v.interrupt_return(r.operand_bytes, v.rip_of(r.next_offset));
 }
 
 static Outcome software_interrupt(BtVcpu& v, const CalloutRecord& r, std::uint8_t vector, EventKind kind) {
@@ -107,7 +106,13 @@ static Outcome software_interrupt(BtVcpu& v, const CalloutRecord& r, std::uint8_
 }
 
 Outcome callout_int_n(BtVcpu& v, const CalloutRecord& r) {
-  if ((v.s.rflags & RFLAGS_VM) && v.iopl() < 3) return v.fault(VECTOR_GP, 0);
+  if (v.s.rflags & RFLAGS_VM) {
+    const auto vector = static_cast<std::uint8_t>(r.immediate);
+    bool redirected;
+    if (!v.redirected(vector, redirected)) return Outcome::Fault;
+    if (redirected) return v.virtual8086_interrupt(vector, v.rip_of(r.next_offset));
+    if (v.iopl() < 3) return v.fault(VECTOR_GP, 0);
+  }
   return software_interrupt(v, r, static_cast<std::uint8_t>(r.immediate), EventKind::Software);
 }
 
@@ -146,14 +151,14 @@ Outcome callout_far_jump(BtVcpu& v, const CalloutRecord& r) {
   std::uint16_t selector;
   std::uint64_t offset;
   if (!far_pointer(v, r, selector, offset)) return Outcome::Fault;
-  return v.far_jump(selector, offset, r.operand_bytes);
+  return v.far_jump(selector, offset, v.rip_of(r.next_offset));
 }
 
 Outcome callout_far_call(BtVcpu& v, const CalloutRecord& r) {
   std::uint16_t selector;
   std::uint64_t offset;
   if (!far_pointer(v, r, selector, offset)) return Outcome::Fault;
-  return v.far_call(selector, offset, r.operand_bytes, r);
+  return v.far_call(selector, offset, r.operand_bytes, v.rip_of(r.next_offset));
 }
 
 Outcome callout_far_return(BtVcpu& v, const CalloutRecord& r) {

@@ -15,6 +15,7 @@ std::uint64_t cr4_allowed(const CpuidPolicy& p) {
   using R = CpuidPolicy::Register;
   std::uint64_t allowed =
       CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+  if (p.has(1, 0, R::Edx, 1)) allowed |= CR4_VME | CR4_PVI;
   if (p.has(7, 0, R::Ecx, 2)) allowed |= CR4_UMIP;
   if (p.has(7, 0, R::Ebx, 0)) allowed |= CR4_FSGSBASE;
   if (p.has(1, 0, R::Ecx, 17)) allowed |= CR4_PCIDE;
@@ -185,6 +186,7 @@ static Outcome write_cr0(BtVcpu& v, std::uint64_t value) {
   if ((changed & CR0_PG) && (value & CR0_PG)) {
     if (v.s.efer & EFER_LME) {
       if (!(v.s.cr4 & CR4_PAE) || (v.s.segments[CS].attributes & Segment::L)) return v.fault(VECTOR_GP, 0);
+      if ((v.s.tr.attributes & Segment::P) && !(v.s.tr.attributes & 8)) return v.fault(VECTOR_GP, 0);  // a 16-bit TSS
       v.s.efer |= EFER_LMA;
     } else if ((v.s.cr4 & CR4_PAE) && !pdptes_valid(v, v.s.cr3)) {
       return v.fault(VECTOR_GP, 0);
@@ -457,6 +459,7 @@ Outcome callout_string_in_out(BtVcpu& v, const CalloutRecord& r) {
   const auto port = static_cast<std::uint16_t>(v.reg(RDX));
   if (!port_allowed(v, port, bytes)) return Outcome::Fault;  // also for no repetitions at all
   if (r.rep && (v.reg(RCX) & mask) == 0) return Outcome::Continue;
+  v.note_port_access(port, bytes);
   const unsigned pointer = out ? RSI : RDI;
   MemoryOperand m = r.memory;
   m.base = m.index = MemoryOperand::none;

@@ -1,4 +1,6 @@
 // The run loop: events, look-up of the next block, entering it, and what happens after it came back. Register-only.
+#include <utility>
+
 #include "base/bits.h"
 #include "base/flight_recorder.h"
 #include "cpu/bt/engine_impl.h"
@@ -232,7 +234,14 @@ ExitReason BtVcpu::run_loop(bool single) {
       if (single) return finish(ExitReason::Debug);
       continue;
     }
-    if (watch_code_ && !(s.rflags & RFLAGS_RF) && !s.interrupt_shadow)
+    const bool stack_shadow = s.interrupt_shadow && stack_shadow_;
+    if (pending_debug_) {
+      const std::uint64_t bits = std::exchange(pending_debug_, 0);
+      debug_exception(bits, b->rip);
+      if (single) return finish(ExitReason::Debug);
+      continue;
+    }
+    if (watch_code_ && !(s.rflags & RFLAGS_RF) && !stack_shadow)
       if (const unsigned hits = instruction_breakpoints(linear)) {
         debug_exception(hits, b->rip);
         if (single) return finish(ExitReason::Debug);
@@ -268,10 +277,10 @@ ExitReason BtVcpu::run_loop(bool single) {
     }
     link_site = nullptr;
     load_vectors();
-    s.interrupt_shadow = false;
+    s.interrupt_shadow = stack_shadow_ = false;
     s.rflags &= ~RFLAGS_RF;
     const std::uint64_t events_before = count.events;
-    debug_hits_ = 0;
+    if (!stack_shadow) debug_hits_ = 0;  // those of MOV SS come with the instruction behind it (SDM 3A 6.8.3)
     trap_dropped_ = false;
     set_arith(b->arith_flags);
     if (returns_dropped_ || returns_mode_ != mode.bits) {
@@ -322,7 +331,7 @@ ExitReason BtVcpu::run_loop(bool single) {
     }
     // TF counts as it was before the instruction: a POPF that clears it still traps.
     const bool trapped = trap && !trap_dropped_;
-    if ((trapped || debug_hits_) && count.events == events_before)
+    if ((trapped || debug_hits_) && count.events == events_before && !(s.interrupt_shadow && stack_shadow_))
       debug_exception(debug_hits_ | (trapped ? DR6_BS : 0), b->rip);
     if (single && !shutdown_) return finish(ExitReason::Debug);
   }

@@ -4,12 +4,12 @@
 // expand-up segment of the right type says; whatever else there is asks here.
 #include <algorithm>
 
+#include "cpu/bt/descriptor.h"
 #include "cpu/bt/vcpu.h"
 
 namespace veneer::cpu::bt {
 namespace {
 
-constexpr unsigned TYPE_CODE = 8, TYPE_EXPAND_DOWN = 4, TYPE_WRITE_READ = 2;
 constexpr std::uint32_t whole = 0xffffffffu;
 constexpr std::int64_t ask = -1;
 
@@ -26,13 +26,15 @@ bool BtVcpu::segment_permits(SegReg which, Access access) const {
   return access == Access::Read || (g.attributes & TYPE_WRITE_READ);
 }
 
-bool BtVcpu::segment_allows(SegReg which, std::uint64_t offset, std::uint64_t size, Access access) const {
-  if (!segment_permits(which, access)) return false;
-  const Segment& g = s.segments[which];
+bool BtVcpu::segment_covers(const Segment& g, std::uint64_t offset, std::uint64_t size) {
   const std::uint64_t last = offset + size - 1;
   // Operands do not wrap round at 4 GiB either: SDM 3A 5.3 leaves that open, AMD's processors say #GP and #SS.
   if (!expands_down(g)) return last <= g.limit;
   return offset > g.limit && last <= (g.attributes & Segment::DB ? whole : 0xffffu);
+}
+
+bool BtVcpu::segment_allows(SegReg which, std::uint64_t offset, std::uint64_t size, Access access) const {
+  return segment_permits(which, access) && segment_covers(s.segments[which], offset, size);
 }
 
 bool BtVcpu::check_segment(SegReg which, std::uint64_t offset, std::uint64_t size, Access access) {

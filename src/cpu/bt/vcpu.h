@@ -170,6 +170,8 @@ class BtVcpu final : public Vcpu {
 
   // ---- what segments let through, outside 64-bit code (segment_access.cc)
   bool segment_permits(SegReg which, Access access) const;
+  /// Whether these bytes are between the segment's ends.
+  static bool segment_covers(const Segment& segment, std::uint64_t offset, std::uint64_t size);
   bool segment_allows(SegReg which, std::uint64_t offset, std::uint64_t size, Access access) const;
   /// The same, noting #GP(0) or #SS(0).
   bool check_segment(SegReg which, std::uint64_t offset, std::uint64_t size, Access access);
@@ -184,16 +186,49 @@ class BtVcpu final : public Vcpu {
   bool read_descriptor(std::uint16_t selector, std::uint64_t& low, std::uint64_t& high, bool system,
                        std::uint8_t vector);
   void set_segment(SegReg which, const Segment& value);
-  Outcome far_jump(std::uint16_t selector, std::uint64_t offset, unsigned operand_bytes);
-  Outcome far_call(std::uint16_t selector, std::uint64_t offset, unsigned operand_bytes, const CalloutRecord& r);
+  /// Sets the accessed bit of a segment descriptor that is about to be used, in `d` and in its table.
+  bool mark_accessed(std::uint16_t selector, std::uint64_t& d);
+  bool null_keeps_base() const;
+  /// Real or virtual-8086 mode: a selector is a base.
+  bool real_segments() const { return !(s.cr0 & CR0_PE) || (s.rflags & RFLAGS_VM); }
+
+  // ---- far transfers (transfers.cc). `next_rip` is that of the instruction behind the one at work.
+  Outcome far_jump(std::uint16_t selector, std::uint64_t offset, std::uint64_t next_rip);
+  Outcome far_call(std::uint16_t selector, std::uint64_t offset, unsigned operand_bytes, std::uint64_t next_rip);
   Outcome far_return(unsigned operand_bytes, unsigned release_bytes);
   /// After a return to an outer level: data segments it may not use become null (SDM 3A 5.8.6).
   void drop_inner_segments();
+  bool real_target(std::uint16_t selector, std::uint64_t offset, Segment& cs);
+  /// CS and RIP at once.
+  void enter_code(const Segment& cs, std::uint64_t rip);
+  struct FrameRules {
+    unsigned level;       ///< privilege it is written with
+    std::uint32_t error;  ///< error code of #SS
+    bool long_frame;      ///< no segment: addresses must be canonical
+  };
+  /// Pushes a frame, its lowest element first in `values`; moves `sp`. Nothing has changed after a fault.
+  bool push_frame(const Segment& ss, std::uint64_t& sp, const std::uint64_t* values, unsigned n, unsigned width,
+                  const FrameRules& rules);
+
+  // ---- hardware tasks (tasks.cc)
+  enum class TaskCause : std::uint8_t { Jump, Call, Event, Return };
+  Outcome enter_task(std::uint16_t selector, std::uint64_t d, TaskCause cause, std::uint64_t return_rip);
+  /// False after a fault, which belongs to the new task if task_committed_.
+  bool task_switch(std::uint16_t selector, std::uint64_t d, TaskCause cause, std::uint64_t return_rip,
+                   std::uint64_t flags, std::uint32_t ext);
+
+  // ---- virtual-8086 mode and PVI (virtual8086.cc)
+  /// VIF stands for IF here: CPL 3 above IOPL, with CR4.VME or CR4.PVI.
+  bool virtual_interrupts() const;
+  bool redirected(std::uint8_t vector, bool& answer);
+  Outcome virtual8086_interrupt(std::uint8_t vector, std::uint64_t return_rip);
+  /// POPF and IRET under VME: bits of `mask` from `image`, and IF to VIF; #GP where the supervisor has to look.
+  bool set_virtual_flags(std::uint64_t image, std::uint64_t mask);
   void set_rip(std::uint64_t rip) { b->rip = rip; }
 
   // ---- events (events.cc)
   void deliver(Fault what, EventKind kind, std::uint64_t return_rip);
-  Outcome interrupt_return(unsigned operand_bytes);
+  Outcome interrupt_return(unsigned operand_bytes, std::uint64_t next_rip);  // interrupt_return.cc
   bool shutdown() const { return shutdown_; }
   /// `first` could not be delivered, nor the double fault after it, because of `last`.
   void triple_fault(const Fault& first, const Fault& last) {
@@ -220,6 +255,7 @@ class BtVcpu final : public Vcpu {
   /// MOV SS and POP SS hold interrupts and single-step traps until after the next instruction (SDM 3A 6.8.3).
   void stack_switch_shadow() {
     set_interrupt_shadow();
+    stack_shadow_ = true;
     drop_trap();
   }
 
@@ -292,6 +328,29 @@ class BtVcpu final : public Vcpu {
   bool deliver_long_mode(const Fault& what, EventKind kind, std::uint64_t return_rip);
   bool deliver_protected(const Fault& what, EventKind kind, std::uint64_t return_rip);
   bool deliver_real(const Fault& what, std::uint64_t return_rip);
+  bool deliver_to_task(const Fault& what, std::uint16_t selector, std::uint64_t return_rip, std::uint64_t flags,
+                       std::uint32_t ext);
+  // transfers.cc
+  bool read_code_descriptor(std::uint16_t selector, std::uint64_t& d, std::uint8_t vector, std::uint32_t ext);
+  bool prepare_code_segment(std::uint16_t selector, std::uint64_t d, Segment& cs);
+  bool direct_target(std::uint16_t selector, std::uint64_t d, Segment& cs);
+  bool reaches(const Segment& cs, std::uint64_t offset);
+  bool inner_stack(unsigned level, std::uint32_t ext, Segment& ss, std::uint64_t& sp);
+  bool outer_stack(std::uint16_t selector, unsigned level, bool to64, Segment& ss);
+  Outcome through_system_descriptor(std::uint16_t selector, std::uint64_t d, TaskCause cause, std::uint64_t next_rip);
+  Outcome through_call_gate(std::uint16_t selector, std::uint64_t d, TaskCause cause, std::uint64_t next_rip);
+  Outcome inner_call(std::uint64_t gate, const Segment& cs, std::uint64_t offset, std::uint64_t code_bits,
+                     unsigned width, std::uint64_t next_rip);
+  // interrupt_return.cc
+  std::uint64_t interrupt_return_mask(unsigned operand_bytes) const;
+  void unblock_nmi();
+  Outcome real_interrupt_return(unsigned operand_bytes, const std::uint64_t* slot, std::uint64_t new_sp);
+  Outcome return_to_virtual8086(const std::uint64_t* slot);
+  Outcome return_from_task(std::uint64_t next_rip);
+  // tasks.cc
+  bool set_task_busy(std::uint16_t selector, bool busy);
+  bool save_task(std::uint64_t return_rip, std::uint64_t flags);
+  bool load_task_segments(const std::uint16_t* selectors, bool vm86, unsigned level, std::uint32_t ext);
 
   alignas(64) std::uint8_t vector_buffer_[4096] = {};
   alignas(64) std::uint8_t optimised_buffer_[4096] = {};
@@ -335,7 +394,10 @@ class BtVcpu final : public Vcpu {
   bool watch_code_ = false, watch_data_ = false, watch_ports_ = false;  ///< kinds of breakpoints armed in DR7
   unsigned debug_hits_ = 0;                                             ///< B0 to B3 met by the instruction under way
   bool trap_dropped_ = false;
-  bool force_gp_ = false;  ///< the slow path shall answer #GP: the access faulted natively (alignment)
+  bool task_committed_ = false;      ///< the fault under way came up in the task that was switched to
+  bool stack_shadow_ = false;        ///< the interrupt shadow is that of MOV SS: no debug exceptions either
+  std::uint64_t pending_debug_ = 0;  ///< bits of DR6 for a #DB before the next instruction
+  bool force_gp_ = false;            ///< the slow path shall answer #GP: the access faulted natively (alignment)
 
  public:
   VcpuCounters count;
