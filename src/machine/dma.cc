@@ -1,0 +1,36 @@
+// Guest-physical buffers to host pieces; neighbours become one piece.
+#include "machine/dma.h"
+
+#include <algorithm>
+
+namespace veneer::machine {
+
+bool DmaBuffers::add(const GuestMemory& memory, GuestPhys address, std::uint64_t size_bytes) {
+  if (address.value + size_bytes < address.value) return false;
+  while (size_bytes > 0) {
+    const MemorySlot* slot = memory.find(address);
+    if (!slot || slot->kind != SlotKind::Ram) return false;
+    const std::uint64_t offset = address - slot->base;
+    const std::uint64_t size = std::min(size_bytes, slot->size_bytes - offset);
+    const HostPtr host = slot->host + offset;
+    if (!pieces_.empty() && static_cast<HostPtr>(pieces_.back().iov_base) + pieces_.back().iov_len == host &&
+        ranges_.back().address + ranges_.back().bytes == address) {
+      pieces_.back().iov_len += size;
+      ranges_.back().bytes += size;
+    } else {
+      if (pieces_.size() == max_pieces) return false;
+      pieces_.push_back({host, size});
+      ranges_.push_back({address, size});
+    }
+    bytes_ += size;
+    address = address + size;
+    size_bytes -= size;
+  }
+  return true;
+}
+
+void DmaBuffers::announce(GuestMemory& memory) const {
+  for (const Range& range : ranges_) memory.written(range.address, range.bytes);
+}
+
+}  // namespace veneer::machine
