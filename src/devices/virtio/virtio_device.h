@@ -16,12 +16,28 @@ inline constexpr unsigned VIRTIO_F_EVENT_IDX = 29;
 inline constexpr unsigned VIRTIO_F_VERSION_1 = 32;
 
 /// Device types (chapter 5)
+inline constexpr std::uint16_t VIRTIO_TYPE_BLOCK = 2;
 inline constexpr std::uint16_t VIRTIO_TYPE_ENTROPY = 4;
+
+/// What a transport does for its device. All calls with the board lock held.
+class VirtioTransport {
+ public:
+  virtual ~VirtioTransport() = default;
+  virtual VirtQueue& queue(unsigned index) = 0;
+  /// For devices that finish work later (off the notify() path): raises the queue's interrupt if the driver wants it,
+  /// and looks whether the queue broke.
+  virtual void queue_used(unsigned index) = 0;
+  /// The device-specific configuration changed: new generation, configuration interrupt.
+  virtual void config_changed() = 0;
+};
 
 /// All calls with the board lock held.
 class VirtioDevice {
  public:
   virtual ~VirtioDevice() = default;
+
+  /// Given once by the transport, which outlives the device's use.
+  void plug_into(VirtioTransport& transport) { transport_ = &transport; }
 
   virtual std::uint16_t type() const = 0;
   /// PCI class code (base class, subclass, interface) that fits.
@@ -41,9 +57,17 @@ class VirtioDevice {
   /// driver wants it, and looks whether the queue broke.
   virtual void notify(unsigned index, VirtQueue& queue) = 0;
   virtual void reset() {}
+  /// Before save(): finishes what it has begun, as far as that can be finished.
+  virtual void settle() {}
 
   virtual void save(machine::SnapshotWriter&) const {}
   virtual void restore(machine::SnapshotReader&) {}
+
+ protected:
+  VirtioTransport& transport() { return *transport_; }
+
+ private:
+  VirtioTransport* transport_ = nullptr;
 };
 
 }  // namespace veneer::devices

@@ -100,6 +100,7 @@ VirtioPci::VirtioPci(std::string name, VirtioDevice& device, machine::GuestMemor
   add_bar(0, BarKind::Memory32, registers_bytes, registers_);
   add_msix(static_cast<unsigned>(queues_.size()) + 1, 1);  // one per queue and one for configuration changes
   add_capabilities();
+  device.plug_into(*this);
 }
 
 void VirtioPci::add_capabilities() {
@@ -352,6 +353,7 @@ void VirtioPci::reset() {
 }
 
 void VirtioPci::save(machine::SnapshotWriter& out) const {
+  device_.settle();
   PciFunction::save(out);
   out.put(driver_features_);
   out.put(device_feature_select_);

@@ -17,15 +17,14 @@
 namespace veneer::devices {
 
 /// BAR 0 has the registers, BAR 1 the MSI-X table. `device` outlives it.
-class VirtioPci final : public PciFunction {
+class VirtioPci final : public PciFunction, public VirtioTransport {
  public:
   VirtioPci(std::string name, VirtioDevice& device, machine::GuestMemory& memory);
 
-  /// For devices that finish work later (off the notify() path): raises the queue's interrupt if the driver wants it.
-  void queue_used(unsigned index);
-  /// The device-specific configuration changed: new generation, configuration interrupt.
-  void config_changed();
-  VirtQueue& queue(unsigned index) { return queues_[index]; }
+  // VirtioTransport
+  VirtQueue& queue(unsigned index) override { return queues_[index]; }
+  void queue_used(unsigned index) override;
+  void config_changed() override;
 
   std::uint32_t read_config(unsigned offset, unsigned size_bytes) override;
   void write_config(unsigned offset, unsigned size_bytes, std::uint32_t value) override;

@@ -87,12 +87,16 @@ std::optional<VirtChain> VirtQueue::pop() {
 
   const auto head = load16(setup_.driver_area + 4u + 2u * (next_available_ % setup_.size));
   if (!head) return break_ring("the driver area is outside RAM");
-  if (*head >= setup_.size) return break_ring("an available descriptor is beyond the table");
   ++next_available_;
+  return reread(*head);
+}
 
+std::optional<VirtChain> VirtQueue::reread(std::uint16_t head) {
+  if (broken_ || !setup_.enabled) return std::nullopt;
+  if (head >= setup_.size) return break_ring("an available descriptor is beyond the table");
   VirtChain chain;
-  chain.head = *head;
-  if (!collect(Table::Ring, setup_.descriptors, setup_.size, *head, chain)) {
+  chain.head = head;
+  if (!collect(Table::Ring, setup_.descriptors, setup_.size, head, chain)) {
     broken_ = true;
     return std::nullopt;
   }

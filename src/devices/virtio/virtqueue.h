@@ -58,10 +58,14 @@ class VirtQueue {
   // For the device.
   /// The next available chain; nothing when there is none (the driver's next one notifies then) or the ring is broken.
   std::optional<VirtChain> pop();
+  /// Reads a chain again that was taken before (restoring a device that had work in hand).
+  std::optional<VirtChain> reread(std::uint16_t head);
   /// Gives a chain back, with the number of bytes written to its writable part.
   void push(std::uint16_t head, std::uint32_t written);
   /// True when the driver wants an interrupt for what was pushed since the last call.
   bool interrupt_wanted();
+  /// The device cannot make sense of a request, and has no place to say so: breaks the ring. `why` is a static text.
+  void refuse(const char* why) { break_ring(why); }
 
   void save(machine::SnapshotWriter& out) const;
   void restore(machine::SnapshotReader& in);
