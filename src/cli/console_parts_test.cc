@@ -129,6 +129,7 @@ class FakeMachine final : public MonitorTarget {
   std::string jit(unsigned) override { return {}; }
   std::string events(unsigned) override { return "E\n"; }
   std::string status() override { return "running\n"; }
+  std::string disks() override { return "vda\n"; }
   void pause() override { did += "pause "; }
   void resume() override { did += "resume "; }
   void reset() override { did += "reset "; }

@@ -5,7 +5,10 @@
 
 #include <array>
 #include <chrono>
+#include <future>
+#include <memory>
 #include <string_view>
+#include <utility>
 
 #include "debug/flight_dump.h"
 
@@ -87,6 +90,18 @@ std::string MachineMonitor::while_paused(const std::function<std::string()>& loo
   std::string out = look();
   if (!was_paused) machine_.resume();
   return out;
+}
+
+std::string MachineMonitor::with_board(std::function<std::string()> look) {
+  const auto answer = std::make_shared<std::promise<std::string>>();
+  auto future = answer->get_future();
+  machine_.events().post([answer, look = std::move(look)] { answer->set_value(look()); });
+  if (future.wait_for(pause_patience) != std::future_status::ready) return "the machine did not answer in time\n";
+  return future.get();
+}
+
+std::string MachineMonitor::disks() {
+  return with_board([this] { return machine_.board().disks().describe(); });
 }
 
 std::string MachineMonitor::registers(unsigned vcpu) {

@@ -20,6 +20,7 @@ class MachineMonitor final : public MonitorTarget {
   std::string jit(unsigned vcpu) override;
   std::string events(unsigned vcpu) override;
   std::string status() override;
+  std::string disks() override;
   void pause() override { machine_.pause(); }
   void resume() override { machine_.resume(); }
   void reset() override { machine_.reset(); }
@@ -27,6 +28,8 @@ class MachineMonitor final : public MonitorTarget {
   void quit() override { quit_(); }
 
  private:
+  /// Runs `look` under the board lock, on the event loop; this thread must not wait for that lock itself.
+  std::string with_board(std::function<std::string()> look);
   /// Runs `look` while all vCPUs stand still, and lets them go on if they were running.
   std::string while_paused(const std::function<std::string()>& look);
 

@@ -21,7 +21,7 @@ struct Command {
 
 constexpr Command commands[] = {
     {"help", "this list"},
-    {"info", "info registers|tlb|jit|events [CPU], info status, info version"},
+    {"info", "info registers|tlb|jit|events [CPU], info block, info status, info version"},
     {"pause", "stop the virtual CPUs and the guest's clock"},
     {"powerdown", "press the power button"},
     {"quit", "end the machine at once, like pulling the plug"},
@@ -30,9 +30,10 @@ constexpr Command commands[] = {
 };
 
 constexpr Command info_commands[] = {
-    {"events", "the last events of a CPU"},  {"jit", "the translator's counters"},
-    {"registers", "the registers of a CPU"}, {"status", "running or paused"},
-    {"tlb", "the software TLB's contents"},  {"version", "Veneer's version"},
+    {"block", "the disks and what they did"}, {"events", "the last events of a CPU"},
+    {"jit", "the translator's counters"},     {"registers", "the registers of a CPU"},
+    {"status", "running or paused"},          {"tlb", "the software TLB's contents"},
+    {"version", "Veneer's version"},
 };
 
 /// The one command that `word` is, or begins; else why not.
@@ -65,12 +66,13 @@ std::string help_text() {
 }  // namespace
 
 std::string Monitor::info(std::string_view what, std::string_view argument) {
-  if (what.empty()) return "info what? registers, tlb, jit, events, status or version\n";
+  if (what.empty()) return "info what? registers, tlb, jit, events, block, status or version\n";
   const auto found = find(info_commands, what);
   if (!found) return found.error().message() + "\n";
   const std::string_view name = found.value();
   if (name == "version") return fmt::format("veneer {}\n", version());
   if (name == "status") return target_.status();
+  if (name == "block") return target_.disks();
 
   unsigned first = 0;
   unsigned last = target_.vcpu_count();

@@ -16,6 +16,7 @@ class MonitorTarget {
   virtual std::string jit(unsigned vcpu) = 0;
   virtual std::string events(unsigned vcpu) = 0;
   virtual std::string status() = 0;
+  virtual std::string disks() = 0;
   virtual void pause() = 0;
   virtual void resume() = 0;
   virtual void reset() = 0;

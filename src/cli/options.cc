@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <array>
 
+#include "cli/disk_option.h"
+
 namespace veneer::cli {
 namespace {
 
@@ -47,9 +49,8 @@ struct LaterFlag {
   const char* name;
   std::array<const char*, 2> harmless;
 };
-constexpr std::array<LaterFlag, 11> later_flags = {{
+constexpr std::array<LaterFlag, 10> later_flags = {{
     {"--firmware", {}},
-    {"--disk", {}},
     {"--cdrom", {}},
     {"--floppy", {}},
     {"--boot", {}},
@@ -164,6 +165,21 @@ void add_run_options(CLI::App& run, RunOptions& options) {
   run.add_flag("--no-reboot", options.config.no_reboot, "End when the guest resets, in place of restarting it")
       ->group("Boot");
 
+  run.add_option_function<std::vector<std::string>>(
+         "--disk",
+         [&options](const std::vector<std::string>& values) {
+           for (const std::string& value : values) {
+             auto disk = parse_disk(value);
+             if (!disk) throw CLI::ValidationError("--disk", disk.error().message());
+             options.config.disks.push_back(std::move(disk).value());
+           }
+           if (options.config.disks.size() > vm::max_disks)
+             throw CLI::ValidationError("--disk", fmt::format("at most {} disks", vm::max_disks));
+         },
+         disk_option_help)
+      ->type_name("FILE[,...]")
+      ->allow_extra_args(false)
+      ->group("Devices");
   run.add_option_function<std::string>("--serial", parsed_into(options.serial, "--serial", parse_serial),
                                        "First serial port: stdio (the default), file:PATH, unix:PATH, null")
       ->type_name("TARGET")

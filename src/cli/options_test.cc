@@ -57,6 +57,14 @@ TEST(Options, KernelInitrdAndCommandLine) {
 TEST(Options, MemoryWithUnit) { EXPECT_EQ(run_options({"--memory", "1.5G"}).config.memory_bytes, GiB + 512 * MiB); }
 TEST(Options, BareMemoryCountsMebibytes) { EXPECT_EQ(run_options({"--memory", "256"}).config.memory_bytes, 256 * MiB); }
 TEST(Options, MemoryDefault) { EXPECT_EQ(run_options({}).config.memory_bytes, 512 * MiB); }
+TEST(Options, SeveralDisks) {
+  const RunOptions options = run_options({"--disk", "a.img,format=raw", "--disk", "b.img"});
+  ASSERT_EQ(options.config.disks.size(), 2u);
+  EXPECT_EQ(options.config.disks[1].path, "b.img");
+}
+TEST(Options, ADiskWithAnUnknownKey) {
+  EXPECT_NE(run_complaint({"--disk", "a.img,frobnicate"}).find("frobnicate"), std::string::npos);
+}
 TEST(Options, TooMuchMemory) {
   EXPECT_NE(run_complaint({"--memory", "2T"}).find("more memory than a guest"), std::string::npos);
 }
@@ -70,7 +78,7 @@ TEST(Options, UnknownEngine) {
   EXPECT_NE(run_complaint({"--engine", "x"}).find("is not an engine"), std::string::npos);
 }
 TEST(Options, LaterFlagIsNamedAsSuch) {
-  EXPECT_NE(run_complaint({"--disk", "a.qcow2"}).find("--disk is not in this version"), std::string::npos);
+  EXPECT_NE(run_complaint({"--cdrom", "a.iso"}).find("--cdrom is not in this version"), std::string::npos);
 }
 TEST(Options, LaterFlagWithTheOnlyValueThereIs) { EXPECT_EQ(run_options({"--net", "none"}).config.kernel, "vmlinuz"); }
 TEST(Options, ImageIsNotInThisVersion) {

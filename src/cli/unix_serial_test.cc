@@ -24,6 +24,7 @@ class NoMonitor final : public MonitorTarget {
   std::string jit(unsigned) override { return {}; }
   std::string events(unsigned) override { return {}; }
   std::string status() override { return {}; }
+  std::string disks() override { return "vda\n"; }
   void pause() override {}
   void resume() override {}
   void reset() override {}

@@ -3,9 +3,12 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/units.h"
 #include "cpu/engine.h"
+#include "disk/image.h"
+#include "disk/io/disk.h"
 #include "machine/char_sink.h"
 
 namespace veneer::vm {
@@ -15,6 +18,22 @@ enum class MachineKind : std::uint8_t { Pc, Micro };
 
 /// `Auto` takes the fastest engine that can really run a guest on this host.
 enum class EngineKind : std::uint8_t { Auto, Bt, Kvm };
+
+/// The controller that a disk hangs on.
+enum class DiskInterface : std::uint8_t { Virtio, Nvme };
+
+struct DiskConfig {
+  std::string path;  ///< a file, a block device or an NBD address
+  disk::OpenOptions open;
+  DiskInterface interface = DiskInterface::Virtio;
+  unsigned queues = 0;     ///< 0: one for each virtual CPU, up to 16
+  std::string serial;      ///< empty: made from its place
+  std::uint64_t iops = 0;  ///< requests a second; 0: no limit
+  std::uint64_t bytes_per_second = 0;
+  disk::ErrorPolicy write_errors = disk::ErrorPolicy::StopIfNoSpace;
+  disk::ErrorPolicy read_errors = disk::ErrorPolicy::Report;
+  disk::IoEngine engine = disk::IoEngine::Auto;
+};
 
 struct MachineConfig {
   std::string name = "veneer";
@@ -30,6 +49,8 @@ struct MachineConfig {
   std::string initrd;   ///< path of an initial RAM disk; empty: none
   std::string cmdline;  ///< kernel command line
 
+  std::vector<DiskConfig> disks;  ///< in the order in which the guest finds those of one kind; at most max_disks
+
   bool debug_exit = false;  ///< port 0xf4 ends the machine with status (value << 1) | 1
   bool no_reboot = false;   ///< a reset ends the machine (status 0), a triple fault too (status 3)
 
@@ -39,5 +60,6 @@ struct MachineConfig {
 
 /// xAPIC ids are 8 bits and 0xff is broadcast; MADT entries and MP kernels start to differ above that.
 inline constexpr unsigned max_cpus = 255;
+inline constexpr unsigned max_disks = 16;  // layout::DISK_SLOT_COUNT
 
 }  // namespace veneer::vm

@@ -105,6 +105,8 @@ inline constexpr std::uint8_t IOAPIC_ID = 0;  // its id register; xAPIC systems 
 inline constexpr unsigned HOST_BRIDGE_SLOT = 0;
 inline constexpr unsigned FIRST_FREE_SLOT = 3;  // 1 is the ISA bridge of a full pc, 2 its display
 inline constexpr unsigned VIRTIO_RNG_SLOT = 3;
+inline constexpr unsigned FIRST_DISK_SLOT = 8;  // one controller for each disk, in the order of the command line
+inline constexpr unsigned DISK_SLOT_COUNT = 16;
 inline constexpr unsigned PCI_SLOT_COUNT = 32;
 
 }  // namespace veneer::vm::layout

@@ -73,7 +73,8 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
     return Error(fmt::format("memory too large: {} MiB do not fit into the guest's {} physical address bits",
                              config_.memory_bytes / MiB, physical_bits));
 
-  TRY(board_, Mainboard::create(config_, {lock_, events_, control_, memory_, tsc_, tsc_hz, physical_bits}));
+  TRY(board_, Mainboard::create(config_, {lock_, events_, control_, memory_, tsc_, tsc_hz, physical_bits, events_,
+                                          [this] { control_.pause(); }}));
   TRY(engine_, make_engine(config_, memory_, *board_, *cpuid_));
   for (unsigned i = 0; i < config_.cpus; ++i) {
     TRY(auto vcpu, engine_->make_vcpu(i));
@@ -145,6 +146,7 @@ Result<MachineExit> Machine::run() {
         break;
       case Control::Work::End:
         stop_threads();
+        TRY_VOID(close_disks());
         const MachineExit how = control_.result();
         if (how.reason == MachineExit::Reason::Failed) return Error(how.message);
         return how;
@@ -178,11 +180,19 @@ void Machine::carry_out_resume() {
     thread->vcpu().set_state(state);
   }
   control_.set_paused(false);
+  {
+    const std::lock_guard hold(lock_);
+    board_->disks().resume();
+  }
   order_all(VcpuThread::Order::Run);
 }
 
 void Machine::carry_out_reset() {
   park_all();
+  {
+    const std::lock_guard hold(lock_);
+    board_->reset();  // before the kernel is loaded: a disk may still be writing to memory
+  }
   auto done = load_guest();
   if (done) done = power_on();
   if (!done) return control_.failed(std::move(done).error().context("reset").message());
@@ -193,6 +203,12 @@ void Machine::stop_threads() {
   for (const auto& thread : threads_) thread->order(VcpuThread::Order::Quit);
   for (const auto& thread : threads_) thread->join();
   events_.stop();
+}
+
+/// The last words to the disks: from here on nothing of the guest's is only in this process.
+Result<void> Machine::close_disks() {
+  const std::lock_guard hold(lock_);
+  return board_->disks().close();
 }
 
 void Machine::power_button() {

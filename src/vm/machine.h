@@ -99,6 +99,7 @@ class Machine {
   void order_all(VcpuThread::Order order);
   void park_all();
   void stop_threads();
+  Result<void> close_disks();
   void on_vcpu_exit(unsigned index, const cpu::Exit& exit);
 
   MachineConfig config_;

@@ -163,6 +163,7 @@ Result<void> Mainboard::plug_pci() {
   pci.set_reset_register(sockets_->reset_port);
   pci.plug(layout::HOST_BRIDGE_SLOT, sockets_->host_bridge);
   pci.plug(layout::VIRTIO_RNG_SLOT, sockets_->rng_function);
+  TRY_VOID(disks_.fill(config_, pci, {supply_.memory, supply_.events, supply_.lock, supply_.pause_machine}));
   return plug_port(layout::PCI_CONFIG_PORT, 8, pci, "PCI configuration");
 }
 

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/event_loop.h"
 #include "base/result.h"
 #include "cpu/engine.h"
 #include "devices/irq/apic_bus.h"
@@ -17,6 +19,7 @@
 #include "machine/guest_memory.h"
 #include "machine/power.h"
 #include "vm/config.h"
+#include "vm/disk_bay.h"
 #include "vm/tsc.h"
 
 namespace veneer::vm {
@@ -30,6 +33,8 @@ struct BoardSupply {
   const GuestTsc& tsc;
   std::uint64_t tsc_hz;
   unsigned physical_bits;
+  EventLoop& events;                    ///< for the disks
+  std::function<void()> pause_machine;  ///< a disk waits for help (--disk ...,werror=stop)
 };
 
 class Mainboard final : public cpu::Board {
@@ -48,6 +53,7 @@ class Mainboard final : public cpu::Board {
 
   devices::LocalApic& local_apic(unsigned vcpu) { return *local_apics_[vcpu]; }
   devices::Uart16550& serial();
+  DiskBay& disks() { return disks_; }
   /// Presses the ACPI power button. Board lock held.
   void press_power_button();
 
@@ -79,6 +85,7 @@ class Mainboard final : public cpu::Board {
   machine::Bus ports_;
   machine::Bus memory_bus_;
   devices::ApicBus apic_bus_;
+  DiskBay disks_;
   std::unique_ptr<LegacyIo> legacy_;
   std::vector<std::unique_ptr<devices::LocalApic>> local_apics_;
   devices::IoApic io_apic_;

@@ -1,0 +1,17 @@
+// The value of --disk: a path, then what is to be different from usual.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "vm/config.h"
+
+namespace veneer::cli {
+
+/// "disk.qcow2,format=qcow2,readonly,queues=4". A comma in the path is written twice.
+Result<vm::DiskConfig> parse_disk(const std::string& text);
+
+/// For --help: every key with its values.
+extern const char* const disk_option_help;
+
+}  // namespace veneer::cli

@@ -1,0 +1,57 @@
+// DiskBay: the disks of a machine and the controllers they hang on.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/result.h"
+#include "devices/pci/pci_bus.h"
+#include "disk/io/disk.h"
+#include "machine/bus.h"
+#include "machine/guest_memory.h"
+#include "vm/config.h"
+
+namespace veneer::vm {
+
+/// All of it outlives the bay.
+struct DiskBaySupply {
+  machine::GuestMemory& memory;
+  EventLoop& events;
+  machine::BoardLock& lock;
+  std::function<void()> pause_machine;
+};
+
+/// Calls with the board lock held, but for the destructor.
+class DiskBay {
+ public:
+  DiskBay();
+  ~DiskBay();
+  DiskBay(const DiskBay&) = delete;
+  DiskBay& operator=(const DiskBay&) = delete;
+
+  /// Opens every disk of the config and plugs its controller into the bus. Errors are sentences for the user.
+  Result<void> fill(const MachineConfig& config, devices::PciBus& bus, const DiskBaySupply& supply);
+
+  /// Tries again what errors of the host had stopped.
+  void resume();
+  /// Flushes and closes all, the last call. The error is the first one; the others are logged.
+  Result<void> close();
+
+  /// "vda: 2.0 GiB, qcow2, disk.qcow2, ...": one line or more for each disk.
+  std::string describe() const;
+  /// By the name that describe() shows ("vda"), or null.
+  disk::Disk* find(const std::string& label);
+
+ private:
+  struct Bay;
+  Result<void> add(const MachineConfig& config, const DiskConfig& disk, unsigned slot, devices::PciBus& bus,
+                   const DiskBaySupply& supply);
+  std::string next_label(DiskInterface interface) const;
+
+  std::vector<std::unique_ptr<Bay>> bays_;
+};
+
+}  // namespace veneer::vm
