@@ -116,6 +116,8 @@ struct EngineOptions {
   std::uint64_t code_cache_bytes = 0;
   bool perf_map = false;      ///< give translated code names in profiles: /tmp/perf-PID.map
   bool measure_time = false;  ///< count the time in translated code, slow paths, callouts, translation
+  /// For tests: steps between vCPUs are delayed at random, by up to so many microseconds.
+  unsigned protocol_delay_us = 0;
 };
 
 class Engine {

@@ -323,7 +323,7 @@ class Refusals(unittest.TestCase):
         self.refused(2, "--cpus", flags=["--cpus", "0"])
 
     def test_more_processors_than_the_engine_runs(self):
-        self.refused(1, "one virtual CPU", flags=["--cpus", "2"])
+        self.refused(1, "up to 64 virtual CPUs", flags=["--cpus", "65"])
 
     def test_too_many_processors(self):
         self.refused(2, "--cpus", flags=["--cpus", "100000"])

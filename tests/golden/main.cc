@@ -54,7 +54,8 @@ Result<std::string> listing_of(const Snippet& snippet, const cpu::CpuidPolicy& p
   cpu::bt::BtEngine engine(memory, board, policy, {});
   TRY_VOID(engine.create());
   const cpu::bt::CodePageId page = cpu::bt::code_page_id(0, code_at >> page_shift);
-  engine.cache().mark_page(page);
+  engine.cache().close_page(page);
+  engine.cache().page_closed(page);
   const cpu::bt::TranslateRequest request{
       page, reinterpret_cast<const std::byte*>(memory.slots()[0]->host) + code_at, 0, nullptr, 0, mode_of(snippet)};
   const cpu::bt::Block* block = cpu::bt::translate(engine, request);

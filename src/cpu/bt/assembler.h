@@ -83,6 +83,11 @@ class Assembler {
   void lea(Host to, Host base, std::int32_t disp, bool wide = true) {
     rex(wide, to, 0, base), byte(0x8d), modrm_mem(to, base, disp);
   }
+  /// The same, 7 bytes long whatever the displacement.
+  void lea_long(Host to, Host base, std::int32_t disp) {
+    VENEER_ASSERT((base & 7) != 4);
+    rex(true, to, 0, base), byte(0x8d), byte(0x80 | ((to & 7u) << 3) | (base & 7u)), imm32(disp);
+  }
   /// lea to, [base + index*scale + disp]
   void lea(Host to, Host base, Host index, unsigned scale_log2, std::int32_t disp, bool wide = true) {
     VENEER_ASSERT(index != rsp);

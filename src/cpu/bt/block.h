@@ -80,6 +80,7 @@ struct LinkSite {
   LinkSite* next_incoming = nullptr;     ///< of the far links to `linked`
   std::uint32_t rel32_offset = 0;        ///< from the owner's hot code
   std::int32_t unlinked_distance = 0;    ///< near: the rel32 that leads to the slow path which asks for linking
+  std::uint32_t bound = 0;               ///< far: the expectation of the page it was first linked to
   std::uint32_t expectation_offset = 0;  ///< far: the displacement that is compared, from the owner's hot code; else 0
   std::int32_t target = 0;               ///< guest offset from the start of the page
   BranchNote note = BranchNote::none();  ///< of a far branch, for targets that cannot be reached

@@ -52,7 +52,7 @@ Outcome callout_cpuid(BtVcpu& v, const CalloutRecord&) {
   v.b->gpr[RBX] = result.ebx;
   v.b->gpr[RCX] = result.ecx;
   v.b->gpr[RDX] = result.edx;
-  return Outcome::Continue;
+  return Outcome::Next;  // it serialises: another vCPU's changes to this block count from here on
 }
 
 Outcome callout_rdmsr(BtVcpu& v, const CalloutRecord&) {
@@ -362,7 +362,7 @@ Outcome callout_invpcid(BtVcpu& v, const CalloutRecord& r) {
 
 Outcome callout_cache_control(BtVcpu& v, const CalloutRecord&) {
   if (v.cpl() != 0) return v.fault(VECTOR_GP, 0);
-  return Outcome::Continue;  // caches are coherent and invisible
+  return Outcome::Next;  // caches are coherent and invisible; but it serialises
 }
 
 Outcome callout_xgetbv(BtVcpu& v, const CalloutRecord&) {

@@ -13,8 +13,8 @@
 namespace veneer::cpu::bt {
 namespace {
 
-constexpr std::uint64_t block_room = 96 * KiB;  // no block's code is longer
-constexpr std::uint64_t arena_room = 64 * KiB;
+constexpr std::uint64_t block_room = 96 * KiB;   // no block's code is longer
+constexpr std::uint64_t arena_room = 128 * KiB;  // a block's tables, and a CodePage or two for each vCPU
 // Two pages in one ExecTable slot are 2^28 bytes apart or more. Expectations differ by less than that, so the sums that
 // a far link compares are equal only for the page it was made for (docs/engine.md, "Links across pages").
 constexpr std::uint32_t max_expectations = 1u << 27;
@@ -38,13 +38,8 @@ std::uint64_t byte_range(std::uint64_t word, std::uint64_t offset, std::uint64_t
   return (to == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << to) - 1) & (~std::uint64_t{0} << from);
 }
 
-/// A jump cache may still lead to a dead block's entry: this makes it look the address up again.
-/// jmp gs:[stub_lookup]; T0 holds the guest RIP at an indirect entry.
-void poison_entry(std::uint8_t* code) {
-  const std::int32_t disp = VENEER_BLOCK_OFFSET(stub_lookup);
-  code[0] = 0x65, code[1] = 0xff, code[2] = 0x24, code[3] = 0x25;
-  __builtin_memcpy(code + 4, &disp, 4);
-}
+/// The start of the hot region: where entries of dead blocks lead.
+constexpr std::uint64_t dead_end_bytes = 16;
 
 }  // namespace
 
@@ -101,11 +96,14 @@ Result<void> CodeCache::create(machine::GuestMemory& memory, std::uint64_t bytes
   buckets_ = static_cast<Block**>(reserve(bucket_count * sizeof(Block*)));
   ordered_ = static_cast<Block**>(reserve(ordered_capacity_ * sizeof(Block*)));
   if (!arena_base_ || !buckets_ || !ordered_) return Error::from_errno("reserving the block tables", errno);
+  make_dead_end();
   VENEER_ASSERT(memory.slots().size() <= max_slots);
   for (const auto& slot : memory.slots()) {
     page_counts_[slot->index] = slot->size_bytes / page_size;
     pages_[slot->index] = static_cast<CodePage**>(reserve(page_counts_[slot->index] * sizeof(CodePage*)));
-    if (!pages_[slot->index]) return Error::from_errno("reserving the code page table", errno);
+    writers_[slot->index] = static_cast<std::atomic<std::uint8_t>*>(reserve(page_counts_[slot->index]));
+    if (!pages_[slot->index] || !writers_[slot->index])
+      return Error::from_errno("reserving the code page table", errno);
   }
   return {};
 }
@@ -118,6 +116,17 @@ CodeCache::~CodeCache() {
   if (ordered_) ::munmap(ordered_, ordered_capacity_ * sizeof(Block*));
   for (unsigned i = 0; i < max_slots; i++)
     if (pages_[i]) ::munmap(pages_[i], page_counts_[i] * sizeof(CodePage*));
+  for (unsigned i = 0; i < max_slots; i++)
+    if (writers_[i]) ::munmap(writers_[i], page_counts_[i]);
+}
+
+/// jmp gs:[stub_lookup]: T0 holds the guest RIP at an indirect entry.
+void CodeCache::make_dead_end() {
+  const std::int32_t disp = VENEER_BLOCK_OFFSET(stub_lookup);
+  std::uint8_t* code = write_base_;
+  code[0] = 0x65, code[1] = 0xff, code[2] = 0x24, code[3] = 0x25;
+  __builtin_memcpy(code + 4, &disp, 4);
+  hot_used_ = dead_end_bytes;
 }
 
 CodePage*& CodeCache::page_slot(CodePageId page) const {
@@ -128,8 +137,14 @@ std::atomic<std::uint8_t>& CodeCache::code_flag(CodePageId page) const {
   return memory_->slots()[page >> 40]->code_pages[page & ((std::uint64_t{1} << 40) - 1)];
 }
 
+std::atomic<std::uint8_t>& CodeCache::writers(CodePageId page) const {
+  return writers_[page >> 40][page & ((std::uint64_t{1} << 40) - 1)];
+}
+
 Block* CodeCache::find(CodePageId page, unsigned offset, Mode mode) const {
-  for (Block* b = buckets_[bucket_of(page, offset, mode)]; b; b = b->next_in_bucket)
+  // Chains change under us: a block is whole before it is in one, and what was taken out still leads on.
+  for (Block* b = __atomic_load_n(&buckets_[bucket_of(page, offset, mode)], __ATOMIC_ACQUIRE); b;
+       b = __atomic_load_n(&b->next_in_bucket, __ATOMIC_ACQUIRE))
     if (b->page == page && b->offset == offset && b->mode == mode) return b;
   return nullptr;
 }
@@ -137,7 +152,7 @@ Block* CodeCache::find(CodePageId page, unsigned offset, Mode mode) const {
 bool CodeCache::nearly_full() const {
   return hot_capacity_ - hot_used_ < block_room || capacity_ - hot_capacity_ - cold_used_ < block_room ||
          arena_capacity_ - arena_used_ < arena_room || ordered_count_ + 1 >= ordered_capacity_ ||
-         expectations_ + 2 >= max_expectations;
+         expectations_ + 128 >= max_expectations;
 }
 
 void* CodeCache::arena(std::size_t bytes) {
@@ -156,10 +171,6 @@ void CodeCache::commit(Block* block) {
   hot_used_ += align_up(block->hot_bytes, 16);
   cold_used_ += align_up(block->cold_bytes, 4);
   VENEER_ASSERT(hot_used_ <= hot_capacity_ && hot_capacity_ + cold_used_ <= capacity_);
-  Block*& head = buckets_[bucket_of(block->page, block->offset, block->mode)];
-  block->next_in_bucket = head;
-  head = block;
-  ordered_[ordered_count_++] = block;
   auto attach = [&](CodePageId id, std::uint64_t offset, std::uint64_t size) {
     CodePage* page = page_slot(id);
     VENEER_ASSERT(page);
@@ -173,6 +184,12 @@ void CodeCache::commit(Block* block) {
       block->straddles ? page_size - block->offset : static_cast<std::uint64_t>(block->guest_bytes);
   attach(block->page, block->offset, in_first);
   if (block->straddles) attach(block->second_page, 0, block->guest_bytes - in_first);
+  // Published last: others look without the lock.
+  ordered_[ordered_count_] = block;
+  __atomic_store_n(&ordered_count_, ordered_count_ + 1, __ATOMIC_RELEASE);
+  Block*& head = buckets_[bucket_of(block->page, block->offset, block->mode)];
+  block->next_in_bucket = head;
+  __atomic_store_n(&head, block, __ATOMIC_RELEASE);
   counters_.blocks++;
   counters_.instructions += block->instructions;
   counters_.guest_bytes += block->guest_bytes;
@@ -185,7 +202,7 @@ const Block* CodeCache::find_by_code(const void* pc) const {
   // Both regions are filled in the order of ordered_.
   const bool hot = address < exec_base_ + hot_capacity_;
   auto start_of = [&](const Block* b) { return hot ? b->code : b->cold; };
-  std::uint64_t low = 0, high = ordered_count_;
+  std::uint64_t low = 0, high = __atomic_load_n(&ordered_count_, __ATOMIC_ACQUIRE);
   while (low < high) {
     const std::uint64_t middle = (low + high) / 2;
     if (start_of(ordered_[middle]) <= address)
@@ -212,8 +229,13 @@ void CodeCache::forget_incoming(LinkSite& site) {
     }
 }
 
-void CodeCache::link(LinkSite& site, Block* to) {
+void CodeCache::link(LinkSite& site, Block* to, bool others) {
   if (site.linked == to) return;
+  if (site.far()) {
+    // Somebody who has compared already may be about to jump: not to another page's block.
+    if (others && site.bound && site.bound != expectation(to->page)) return;
+    site.bound = expectation(to->page);
+  }
   if (site.linked) unlink(site);
   const std::uint8_t* rel32 = site.owner->code + site.rel32_offset;
   const std::uint8_t* entry = site.far() ? to->code : to->code + to->direct_offset;
@@ -237,29 +259,59 @@ void CodeCache::unlink(LinkSite& site) {
   site.linked = nullptr;
 }
 
-bool CodeCache::mark_page(CodePageId page) {
+bool CodeCache::may_write(CodePageId page, unsigned vcpu) {
+  const auto bit = static_cast<std::uint8_t>(1u << (vcpu % 8));
+  std::atomic<std::uint8_t>& mask = writers(page);
+  // Say it, then look; close_page() marks the page, then looks who said it. One of the two sees the other.
+  if (!(mask.load(std::memory_order_seq_cst) & bit)) mask.fetch_or(bit, std::memory_order_seq_cst);
+  return code_flag(page).load(std::memory_order_seq_cst) == 0;
+}
+
+std::uint64_t CodeCache::close_page(CodePageId page) {
+  std::uint8_t open = 0;
+  code_flag(page).compare_exchange_strong(open, static_cast<std::uint8_t>(PageWatch::Closing),
+                                          std::memory_order_seq_cst);
+  return writers(page).load(std::memory_order_seq_cst) * 0x0101010101010101u;
+}
+
+void CodeCache::page_closed(CodePageId page) {
+  writers(page).store(0, std::memory_order_seq_cst);
   CodePage*& slot = page_slot(page);
   if (!slot) {
     slot = new (arena(sizeof(CodePage))) CodePage;
     slot->expectation = 2 * expectations_++ + 1;
   }
-  return code_flag(page).exchange(1) == 0;
+  code_flag(page).store(static_cast<std::uint8_t>(PageWatch::Closed), std::memory_order_seq_cst);
 }
 
-bool CodeCache::page_has_code(CodePageId page) const { return code_flag(page).load(std::memory_order_relaxed) != 0; }
+bool CodeCache::is_closed(CodePageId page) const {
+  return page_slot(page) &&
+         code_flag(page).load(std::memory_order_seq_cst) == static_cast<std::uint8_t>(PageWatch::Closed);
+}
 
 void CodeCache::kill(Block* block) {
   block->dead = true;
   counters_.invalidated++;
   for (Block** at = &buckets_[bucket_of(block->page, block->offset, block->mode)]; *at; at = &(*at)->next_in_bucket)
     if (*at == block) {
-      *at = block->next_in_bucket;
+      __atomic_store_n(at, block->next_in_bucket, __ATOMIC_RELEASE);
       break;
     }
-  poison_entry(to_write(block->code));
-  // Who returns into it has the guest's address in T0 too.
-  if (block->return_site) poison_entry(to_write(block->code + block->return_site));
+  // Jump caches, far links and others on their way may still lead here: the first instruction, longer than that and all
+  // in one aligned quadword, becomes a jump to the look-up.
+  std::uint8_t* entry = to_write(block->code);
+  const auto distance = static_cast<std::int32_t>(exec_base_ - (block->code + 5));
+  std::uint64_t patched;
+  __builtin_memcpy(&patched, entry, 8);
+  auto* bytes = reinterpret_cast<std::uint8_t*>(&patched);
+  bytes[0] = 0xe9;
+  __builtin_memcpy(bytes + 1, &distance, 4);
+  __atomic_store_n(reinterpret_cast<std::uint64_t*>(entry), patched, __ATOMIC_RELEASE);
   while (block->incoming) unlink(*block->incoming);
+  // Its own links would not be found again when their targets die. Somebody may be in the block, or return to its
+  // return site, which holds nothing of the guest's but the way on: that way leads to the look-up now.
+  for (unsigned i = 0; i < block->link_count; i++)
+    if (block->links[i].linked) unlink(block->links[i]);
   // Near links come from the same page only.
   for (CodePage::Node* n = page_slot(block->page)->blocks; n; n = n->next)
     for (unsigned i = 0; i < n->block->link_count; i++)
@@ -268,7 +320,16 @@ void CodeCache::kill(Block* block) {
 
 bool CodeCache::invalidate(CodePageId id, std::uint64_t offset, std::uint64_t size) {
   CodePage* page = page_slot(id);
-  if (!page || !page->covers(offset, size)) return false;
+  if (!page) return false;
+  // Only a page that is closed can be opened: one that is being closed is somebody's.
+  auto open_if_empty = [&] {
+    auto closed = static_cast<std::uint8_t>(PageWatch::Closed);
+    if (!page->blocks) code_flag(id).compare_exchange_strong(closed, 0, std::memory_order_seq_cst);
+  };
+  if (!page->covers(offset, size)) {
+    open_if_empty();
+    return false;
+  }
   auto overlaps = [&](const Block* b) {
     if (b->page == id && b->offset < offset + size && offset < std::uint64_t{b->offset} + b->guest_bytes) return true;
     if (b->straddles && b->second_page == id) {
@@ -299,7 +360,7 @@ bool CodeCache::invalidate(CodePageId id, std::uint64_t offset, std::uint64_t si
       page->cover(0, b->guest_bytes - in_first);
     at = &(*at)->next;
   }
-  if (!page->blocks) code_flag(id).store(0);
+  open_if_empty();
   return any;
 }
 
@@ -312,7 +373,7 @@ void CodeCache::flush_all() {
       }
   for (unsigned i = 0; i < bucket_count; i++) buckets_[i] = nullptr;
   ordered_count_ = 0;
-  hot_used_ = 0;
+  hot_used_ = dead_end_bytes;
   cold_used_ = 0;
   arena_used_ = 0;
   expectations_ = 0;

@@ -6,6 +6,7 @@
 #include "base/fd.h"
 #include "base/result.h"
 #include "cpu/bt/block.h"
+#include "cpu/bt/code_lock.h"
 #include "machine/guest_memory.h"
 
 namespace veneer::cpu::bt {
@@ -24,7 +25,15 @@ struct CodePage {
   void cover(std::uint64_t offset, std::uint64_t size);
 };
 
-/// Shared by the vCPUs of a machine; callers hold the engine's translation lock except for find().
+/// What MemorySlot::code_pages says of a page.
+enum class PageWatch : std::uint8_t {
+  Open,     ///< no translations: vCPUs may have write tags for it
+  Closing,  ///< no new write tags; the old ones are being taken away
+  Closed,   ///< no write tags anywhere: its bytes may be translated
+};
+
+/// Shared by the vCPUs of a machine. All but find(), find_by_code(), may_write() and the counters is called with lock()
+/// held; flush_all() with all vCPUs stopped besides (docs/smp.md).
 class CodeCache {
  public:
   CodeCache() = default;
@@ -36,6 +45,9 @@ class CodeCache {
   /// memfd: perf takes code for generated, and looks into its map for names, only where no file is mapped.
   Result<void> create(machine::GuestMemory& memory, std::uint64_t bytes, bool anonymous);
 
+  CodeLock& lock() { return lock_; }
+
+  /// Without the lock too: what it finds may be dead by the time it is used, and leads back to the look-up then.
   Block* find(CodePageId page, unsigned offset, Mode mode) const;
 
   /// Writable windows at the allocation points: hot code and slow paths have a region each, so that the code that
@@ -69,15 +81,21 @@ class CodeCache {
   static constexpr std::int32_t never_expected(std::int32_t target) {
     return -static_cast<std::int32_t>((target & page_offset_mask) + 2);
   }
-  /// Points a patchable jump at `to`.
-  void link(LinkSite& site, Block* to);
+  /// Points a patchable jump at `to`. With `others` running, a far link stays with the page it was first made for.
+  void link(LinkSite& site, Block* to, bool others);
 
-  /// Marks a page as holding code; true when it did not before (write permissions must then be dropped).
-  bool mark_page(CodePageId page);
+  /// A vCPU asks, without the lock, before it makes a write tag for this page: false when it must not. What it was
+  /// told once it keeps at the latest until its next safe point.
+  bool may_write(CodePageId page, unsigned vcpu);
+  /// Begins to watch a page: from now on nobody is told may_write(). Returns which vCPUs may have write tags for it, as
+  /// a mask; when these are gone call page_closed().
+  std::uint64_t close_page(CodePageId page);
+  void page_closed(CodePageId page);
+  /// Its bytes may be translated.
+  bool is_closed(CodePageId page) const;
   /// Kills the blocks that came from these bytes. True when there were any.
   bool invalidate(CodePageId page, std::uint64_t offset, std::uint64_t size);
-  bool page_has_code(CodePageId page) const;
-  /// Forgets everything.
+  /// Forgets everything. No vCPU is in translated code or keeps a Block, and all empty their jump caches.
   void flush_all();
 
   struct Counters {
@@ -99,10 +117,13 @@ class CodeCache {
   void patch(const LinkSite& site, std::uint32_t offset, std::int32_t value);
   static void forget_incoming(LinkSite& site);
   std::atomic<std::uint8_t>& code_flag(CodePageId page) const;
+  std::atomic<std::uint8_t>& writers(CodePageId page) const;
+  void make_dead_end();
 
   static constexpr unsigned bucket_count = 1u << 18;
   static constexpr unsigned max_slots = 32;
 
+  CodeLock lock_;
   machine::GuestMemory* memory_ = nullptr;
   Fd memfd_;
   std::uint8_t* write_base_ = nullptr;
@@ -116,6 +137,8 @@ class CodeCache {
   CodePage** pages_[max_slots] = {};
   std::uint64_t page_counts_[max_slots] = {};
   std::uint32_t expectations_ = 0;  ///< given out since the last flush
+  /// A byte per page: bit n is set when vCPU n, n + 8, ... may have a write tag for it.
+  std::atomic<std::uint8_t>* writers_[max_slots] = {};
   Counters counters_;
 };
 

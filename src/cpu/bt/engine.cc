@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "base/assert.h"
 #include "base/log.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/listing.h"
@@ -27,7 +28,14 @@ std::uint64_t monotonic_ns() {
 }  // namespace
 
 BtEngine::BtEngine(machine::GuestMemory& memory, Board& board, const CpuidPolicy& cpuid, const EngineOptions& options)
-    : memory_(memory), board_(board), cpuid_(cpuid), options_(options), gate_(cpuid) {}
+    : memory_(memory),
+      board_(board),
+      cpuid_(cpuid),
+      options_(options),
+      gate_(cpuid),
+      stop_gate_([](void* self, unsigned index) { static_cast<BtEngine*>(self)->vcpus_[index]->kick(); }, this) {
+  stop_gate_.set_delays(options.protocol_delay_us);
+}
 
 Result<void> BtEngine::create() {
   constexpr unsigned long HWCAP2_FSGSBASE = 1u << 1;
@@ -56,6 +64,7 @@ Result<void> BtEngine::create() {
   if (!mxcsr_mask_) mxcsr_mask_ = 0xffbf;
   start_ns_ = monotonic_ns();
   memory_.set_code_write_listener([this](machine::MemorySlot& slot, std::uint64_t offset, std::uint64_t size) {
+    const CodeLockGuard hold(cache_.lock());
     for (std::uint64_t at = offset; at < offset + size;) {
       const std::uint64_t in_page = std::min<std::uint64_t>(page_size - (at & page_offset_mask), offset + size - at);
       cache_.invalidate(code_page_id(slot.index, at >> page_shift), at & page_offset_mask, in_page);
@@ -66,7 +75,9 @@ Result<void> BtEngine::create() {
 }
 
 Result<std::unique_ptr<Vcpu>> BtEngine::make_vcpu(unsigned index) {
-  if (index > 0) return Error("the translator runs one virtual CPU in this version: start the machine with --cpus 1");
+  if (index >= max_vcpus)
+    return Error(fmt::format("the translator runs up to {} virtual CPUs: start the machine with --cpus {}", max_vcpus,
+                             max_vcpus));
   auto vcpu = std::make_unique<BtVcpu>(*this, index);
   TRY_VOID(vcpu->create());
   return std::unique_ptr<Vcpu>(std::move(vcpu));
@@ -86,7 +97,19 @@ Result<void> BtVcpu::create_return_stack() {
   return {};
 }
 
+void BtEngine::add_vcpu(unsigned index, BtVcpu* vcpu) {
+  VENEER_ASSERT(!vcpus_[index]);
+  vcpus_[index] = vcpu;
+  vcpu_count_++;
+}
+
+void BtEngine::remove_vcpu(unsigned index) {
+  vcpus_[index] = nullptr;
+  vcpu_count_--;
+}
+
 BtVcpu::~BtVcpu() {
+  if (engine_.vcpu(index_) == this) engine_.remove_vcpu(index_);
   if (return_guard_) ::munmap(reinterpret_cast<void*>(return_guard_), page_size + return_stack_bytes);
   if (good_poll_) ::munmap(reinterpret_cast<void*>(good_poll_), 2 * page_size);
 }
@@ -116,6 +139,7 @@ Result<void> BtVcpu::create() {
   ArchState power_up;
   reset_state(power_up);
   set_state(power_up);
+  engine_.add_vcpu(index_, this);
   return {};
 }
 
@@ -130,6 +154,13 @@ void BtVcpu::get_state(ArchState& out) const {
 }
 
 void BtVcpu::set_state(const ArchState& in) {
+  // Others change the TLB of a vCPU that is outside.
+  engine_.stop_gate().enter(index_);
+  replace_state(in);
+  engine_.stop_gate().leave(index_);
+}
+
+void BtVcpu::replace_state(const ArchState& in) {
   s = in;
   for (unsigned i = 0; i < gpr_count; i++) b->gpr[i] = in.gpr[i];
   b->rip = in.rip;
@@ -157,7 +188,9 @@ Exit BtVcpu::step() { return run_guest(true); }
 Exit BtVcpu::run_guest(bool single) {
   const CycleScope running(engine_.options().measure_time, count.cycles.running);
   const ThreadScope thread(*this);
+  engine_.stop_gate().enter(index_);
   Exit exit{run_loop(single), {}};
+  engine_.stop_gate().leave(index_);
   if (exit.reason == ExitReason::Failed) exit.message = failure_;
   if (exit.reason == ExitReason::Shutdown) exit.message = describe_crash();
   return exit;
@@ -188,41 +221,82 @@ void BtVcpu::announce_block(const Block& block, std::uint64_t linear) {
   engine_.perf_map().add(block, linear);
 }
 
+/// Nobody writes to this page any more without announcing it (traps.md 13, docs/smp.md).
+void BtVcpu::close_page(CodePageId id) {
+  CodeCache& cache = engine_.cache();
+  const HostPtr bytes =
+      engine_.memory().slots()[id >> 40]->host + ((id & ((std::uint64_t{1} << 40) - 1)) << page_shift);
+  const std::uint64_t self = std::uint64_t{1} << index_;
+  std::uint64_t writers = 0, stopped = self;
+  auto closed = [&] {
+    const CodeLockGuard hold(cache.lock());
+    if (cache.is_closed(id)) return true;
+    writers = cache.close_page(id) & (engine_.other_vcpus(index_) | self);
+    if (writers & ~stopped) return false;
+    engine_.for_each_vcpu(writers,
+                          [&](BtVcpu& v) { v.contexts_.for_each([&](Context& c) { c.drop_writes_to(bytes); }); });
+    cache.page_closed(id);
+    return true;
+  };
+  while (!closed()) {
+    stopped = self | writers;
+    const StopGate::Stopped stop(engine_.stop_gate(), index_, stopped);
+    if (closed()) return;  // else a flush came in between, and others wrote since
+    stopped = self;
+  }
+}
+
+/// Throws the whole code cache away, unless somebody else just did.
+void BtVcpu::flush_code_cache() {
+  const StopGate::Stopped stopped(engine_.stop_gate(), index_, ~std::uint64_t{0});
+  const CodeLockGuard hold(engine_.cache().lock());
+  if (!engine_.cache().nearly_full()) return;
+  engine_.cache().flush_all();
+  engine_.for_each_vcpu(~std::uint64_t{0}, [](BtVcpu& v) {
+    v.drop_returns();
+    v.contexts_.for_each([](Context& c) {
+      for (unsigned r = 0; r < regime_count; r++) {
+        c.flush_jumps(static_cast<Regime>(r));
+        c.flush_exec(static_cast<Regime>(r));
+      }
+    });
+  });
+}
+
 Block* BtVcpu::translate_at(std::uint64_t linear, CodePageId page) {
   const CycleScope scope(engine_.options().measure_time, count.cycles.translation);
   Block* block = nullptr;
   with_vectors_saved([&] {
     CodeCache& cache = engine_.cache();
-    if (cache.nearly_full()) {
-      cache.flush_all();
-      drop_returns();
-      contexts_.for_each([](Context& c) {
-        for (unsigned r = 0; r < regime_count; r++) {
-          c.flush_jumps(static_cast<Regime>(r));
-          c.flush_exec(static_cast<Regime>(r));
-        }
-      });
-    }
     auto bytes_of = [&](CodePageId id) {
       return engine_.memory().slots()[id >> 40]->host + ((id & ((std::uint64_t{1} << 40) - 1)) << page_shift);
     };
-    auto announce = [&](CodePageId id) {
-      if (cache.mark_page(id)) contexts_.for_each([&](Context& c) { c.drop_writes_to(bytes_of(id)); });
-    };
     note(flight::Event::Translate, linear);
-    // The page is watched before its bytes are read (traps.md 13).
-    announce(page);
     TranslateRequest request{page, bytes_of(page), 0, nullptr, static_cast<std::uint16_t>(linear & page_offset_mask),
                              mode};
-    block = bt::translate(engine_, request);
-    if (block) return announce_block(*block, linear);
-    CodePageId second;
-    if (!fetch_page((linear & ~page_offset_mask) + page_size, second)) return;  // the fault is noted
-    announce(second);
-    request.second_page = second;
-    request.second_bytes = bytes_of(second);
-    block = bt::translate(engine_, request);
-    if (block) announce_block(*block, linear);
+    // All that stops others happens without the lock, so that by the time it is held things may be undone again.
+    for (;;) {
+      close_page(page);  // before its bytes are read
+      if (request.second_bytes) close_page(request.second_page);
+      bool full, open;
+      {
+        const CodeLockGuard hold(cache.lock());
+        full = cache.nearly_full();
+        open = !cache.is_closed(page) || (request.second_bytes && !cache.is_closed(request.second_page));
+        if (!full && !open) {
+          block = cache.find(page, request.offset, mode);  // another vCPU's work
+          if (block && block->straddles && block->second_page != request.second_page) block = nullptr;
+          if (block) return;
+          block = bt::translate(engine_, request);
+        }
+      }
+      if (block) return announce_block(*block, linear);
+      if (full) flush_code_cache();
+      if (full || open) continue;
+      // The instruction reaches into the next page. A fault is noted.
+      if (request.second_bytes || !fetch_page((linear & ~page_offset_mask) + page_size, request.second_page)) return;
+      request.second_bytes = bytes_of(request.second_page);
+    }
   });
   return block;
 }

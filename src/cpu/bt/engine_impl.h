@@ -5,11 +5,14 @@
 
 #include "cpu/bt/code_cache.h"
 #include "cpu/bt/perf_map.h"
+#include "cpu/bt/stop_gate.h"
 #include "cpu/cpuid.h"
 #include "cpu/engine.h"
 #include "cpu/x86/insn_table.h"
 
 namespace veneer::cpu::bt {
+
+class BtVcpu;
 
 class BtEngine final : public Engine {
  public:
@@ -25,6 +28,23 @@ class BtEngine final : public Engine {
   const CpuidPolicy& cpuid() const { return cpuid_; }
   CodeCache& cache() { return cache_; }
   PerfMap& perf_map() { return perf_map_; }
+  StopGate& stop_gate() { return stop_gate_; }
+  /// More than one vCPU: what only others could see needs care.
+  bool many() const { return vcpu_count_ > 1; }
+  BtVcpu* vcpu(unsigned index) { return vcpus_[index]; }
+  std::uint64_t other_vcpus(unsigned self) const {
+    std::uint64_t mask = 0;
+    for (unsigned i = 0; i < max_vcpus; i++)
+      if (i != self && vcpus_[i]) mask |= std::uint64_t{1} << i;
+    return mask;
+  }
+  void add_vcpu(unsigned index, BtVcpu* vcpu);
+  void remove_vcpu(unsigned index);
+  template <typename F>
+  void for_each_vcpu(std::uint64_t mask, F f) {
+    for (unsigned i = 0; i < max_vcpus; i++)
+      if (vcpus_[i] && ((mask >> i) & 1)) f(*vcpus_[i]);
+  }
   const EngineOptions& options() const { return options_; }
   const x86::FeatureGate& gate() const { return gate_; }
   /// AMD processors keep FS and GS base when a null selector is loaded; the guest sees what its CPUID vendor does.
@@ -59,6 +79,9 @@ class BtEngine final : public Engine {
   x86::FeatureGate gate_;
   CodeCache cache_;
   PerfMap perf_map_;
+  StopGate stop_gate_;
+  BtVcpu* vcpus_[max_vcpus] = {};
+  unsigned vcpu_count_ = 0;
   bool null_keeps_base_ = false;
   bool amd_ = false;
   struct Component {

@@ -77,6 +77,16 @@ unsigned natural_alignment(unsigned size) {
 }  // namespace
 
 bool BtVcpu::walk(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out) {
+  for (;;) {
+    bool changed = false;
+    const bool ok = walk_once(address, access, user, smap_override, out, changed);
+    if (!changed) return ok;
+  }
+}
+
+/// `changed`: an entry changed under the walk, which counts for nothing then.
+bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out,
+                       bool& changed) {
   if (!(s.cr0 & CR0_PG)) {
     out = {GuestPhys{address & 0xffffffffu}, true, true};
     return true;
@@ -166,11 +176,21 @@ bool BtVcpu::walk(std::uint64_t address, Access access, bool user, bool smap_ove
     if (pae && !lma && l == 3) continue;
     const std::uint64_t want = PTE_A | (l == level && write ? PTE_D : 0);
     if ((values[l] & want) == want) continue;
-    if (pae)
-      __atomic_fetch_or(entries[l], want, __ATOMIC_SEQ_CST);
-    else
-      __atomic_fetch_or(reinterpret_cast<std::uint32_t*>(entries[l]), static_cast<std::uint32_t>(want),
-                        __ATOMIC_SEQ_CST);
+    // Only in the entry that was checked: another processor may be taking it away (SDM 3A 8.1.2.1).
+    bool same;
+    if (pae) {
+      same = __atomic_compare_exchange_n(entries[l], &values[l], values[l] | want, false, __ATOMIC_SEQ_CST,
+                                         __ATOMIC_SEQ_CST);
+    } else {
+      auto expected = static_cast<std::uint32_t>(values[l]);
+      same = __atomic_compare_exchange_n(reinterpret_cast<std::uint32_t*>(entries[l]), &expected,
+                                         expected | static_cast<std::uint32_t>(want), false, __ATOMIC_SEQ_CST,
+                                         __ATOMIC_SEQ_CST);
+    }
+    if (!same) {
+      changed = true;
+      return false;
+    }
     values[l] |= want;
     if (auto* slot = memory.find(places[l]); slot && slot->code_pages[(places[l] - slot->base) >> page_shift])
       code_written(*slot, places[l] - slot->base, pae ? 8 : 4);
@@ -209,11 +229,12 @@ HostPtr BtVcpu::page_pointer(std::uint64_t address, Access access, bool supervis
   machine::MemorySlot* slot = engine_.memory().find(t.address);
   if (!slot) return nullptr;
   const std::uint64_t offset = t.address - slot->base;
-  const bool code = slot->code_pages[offset >> page_shift].load(std::memory_order_relaxed) != 0;
   const bool rom = slot->kind == machine::SlotKind::Rom;
-  context.fill(regime, page, slot->host + (offset & ~page_offset_mask), t.writable && !code && !rom, t.large);
+  const bool writable =
+      t.writable && !rom && engine_.cache().may_write(code_page_id(slot->index, offset >> page_shift), index_);
+  context.fill(regime, page, slot->host + (offset & ~page_offset_mask), writable, t.large);
   count.tlb_fills++;
-  if (access == Access::Write && (code || rom)) return nullptr;
+  if (access == Access::Write && !writable) return nullptr;
   return slot->host + offset;
 }
 
@@ -241,6 +262,8 @@ void BtVcpu::physical_write(GuestPhys address, const void* data, unsigned size) 
   if (slot && slot->kind == machine::SlotKind::Ram && address.value - slot->base.value + size <= slot->size_bytes) {
     const std::uint64_t offset = address - slot->base;
     copy(slot->host + offset, data, size);
+    // Whoever translates marks the page, then reads it; this wrote, and now reads the mark.
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (slot->code_pages[offset >> page_shift].load(std::memory_order_relaxed)) code_written(*slot, offset, size);
     return;
   }
@@ -455,7 +478,32 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     host[1] = page_pointer(second_address, access, false, physical[1], faulted);
     if (faulted) return fail();
   }
+  if (engine_.many() && write && first < d.size && !alone_ && (d.flags & AccessDescriptor::READ) &&
+      !(d.flags & AccessDescriptor::STAY)) {
+    // It may be locked: read, change and write two pages as one (traps.md 7).
+    alone_wanted_ = true;
+    b->rip = rip_of(d.offset);
+    b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
+    return 1;
+  }
   if (watch_data_) note_data_access(address, d.size, write);
+  bounce_.in_place = false;
+  if (write && first == d.size && !watch_data_) {
+    machine::MemorySlot* slot = engine_.memory().find(physical[0]);
+    if (slot && slot->kind == machine::SlotKind::Ram) {
+      // A page with code: the instruction runs on the operand itself, so that it is as atomic as it is; write_back()
+      // then looks after the translations.
+      count.bounces++;
+      b->rip = rip_of(d.offset);
+      const std::uint64_t offset = physical[0] - slot->base;
+      b->t1 = reinterpret_cast<std::uint64_t>(slot->host + offset) - address;
+      if (!vectors_loaded_) load_vectors();
+      bounce_.in_place = true;
+      bounce_.size = d.size;
+      bounce_.part[0] = physical[0];
+      return d.jump_bytes;
+    }
+  }
   // The bounce: the operand goes through a buffer with the same low 6 address bits.
   count.bounces++;
   b->rip = rip_of(d.offset);  // for the flight recorder
@@ -493,6 +541,12 @@ std::uint64_t BtVcpu::write_back(const AccessDescriptor& d) {
   const std::uint8_t* buffer = bounce_area() + (bounce_.address & 63);
   if (d.flags & AccessDescriptor::MASKED) {
     masked_write_back();
+  } else if (bounce_.in_place) {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);  // as in physical_write()
+    machine::MemorySlot* slot = engine_.memory().find(bounce_.part[0]);
+    const std::uint64_t offset = bounce_.part[0] - slot->base;
+    if (slot->code_pages[offset >> page_shift].load(std::memory_order_relaxed))
+      code_written(*slot, offset, bounce_.size);
   } else {
     physical_write(bounce_.part[0], buffer, bounce_.first_bytes);
     if (bounce_.first_bytes < bounce_.size)
@@ -511,11 +565,14 @@ void BtVcpu::code_written(machine::MemorySlot& slot, std::uint64_t offset, std::
   count.code_writes++;
   note(flight::Event::Invalidate, slot.base.value + offset, static_cast<std::uint32_t>(size));
   const std::uint64_t first = offset >> page_shift, last = (offset + size - 1) >> page_shift;
+  const CodeLockGuard hold(engine_.cache().lock());
   for (std::uint64_t page = first; page <= last; page++) {
     const std::uint64_t from = page == first ? offset & page_offset_mask : 0;
     const std::uint64_t to = page == last ? ((offset + size - 1) & page_offset_mask) + 1 : page_size;
     if (engine_.cache().invalidate(code_page_id(slot.index, page), from, to - from)) leave_soon_ = true;
   }
+  // Another vCPU may have killed the running block already, over other bytes of it.
+  if (engine_.cache().counters().invalidated != invalidated_at_entry_) leave_soon_ = true;
 }
 
 // ---- contexts

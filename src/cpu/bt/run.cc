@@ -136,6 +136,7 @@ Block* BtVcpu::find_block(std::uint64_t linear) {
     CodePageId second;
     if (!fetch_page((linear & ~page_offset_mask) + page_size, second)) return nullptr;
     if (second != block->second_page) {
+      const CodeLockGuard hold(engine_.cache().lock());
       engine_.cache().invalidate(page, offset, 1);
       block = nullptr;
     }
@@ -214,6 +215,12 @@ ExitReason BtVcpu::run_loop(bool single) {
     if (look_.load(std::memory_order_relaxed) || s.halted ||
         (b->irq_pending && b->interrupt_flag && !s.interrupt_shadow)) {
       if (take_events()) link_site = nullptr;
+      // Looked at behind take_events(), which takes a kick for seen.
+      if (engine_.stop_gate().wanted(index_)) {
+        with_vectors_saved([&] { engine_.stop_gate().acknowledge(index_); });
+        look_at_events();
+        continue;
+      }
       if (shutdown_) continue;
     }
     if (s.halted) return finish(ExitReason::Halted);
@@ -226,7 +233,9 @@ ExitReason BtVcpu::run_loop(bool single) {
     resumed_at_breakpoint_ = false;
 
     const bool trap = s.rflags & RFLAGS_TF;
-    const bool one = single || trap || s.interrupt_shadow || breakpoint_count_ || debug_armed() || code_limit_near();
+    const bool shadow = s.interrupt_shadow;
+    const bool one =
+        single || trap || shadow || breakpoint_count_ || debug_armed() || code_limit_near() || alone_wanted_;
     mode.bits = one ? mode.bits | Mode::SINGLE : mode.bits & ~Mode::SINGLE;
     if (!rip_reachable()) {
       fault(VECTOR_GP, 0);
@@ -251,13 +260,16 @@ ExitReason BtVcpu::run_loop(bool single) {
     const std::uint8_t* code = one || missed ? nullptr : cached_code(linear);
     const bool ungrouped = link_site && link_site->ungrouped;
     if (ungrouped) mode.bits |= Mode::UNGROUPED;
+    const Block* alone_block = nullptr;
     if (Block* block = code ? nullptr : find_block(linear)) {
+      alone_block = block;
       if (link_site && link_flushes == engine_.cache().counters().flushes) {
+        const CodeLockGuard hold(engine_.cache().lock());
         const Block& from = *link_site->owner;
         const bool there = link_site->far() || from.page == block->page;
-        if (!from.dead && there && (link_site->target & page_offset_mask) == block->offset &&
+        if (!from.dead && !block->dead && there && (link_site->target & page_offset_mask) == block->offset &&
             from.mode.grouped() == block->mode.grouped())
-          engine_.cache().link(*link_site, block);
+          engine_.cache().link(*link_site, block, engine_.many());
       }
       mode.bits &= ~Mode::UNGROUPED;
       if (code_limit_near() && b->rip + block->guest_bytes - 1 > s.segments[CS].limit) {
@@ -278,6 +290,7 @@ ExitReason BtVcpu::run_loop(bool single) {
     link_site = nullptr;
     load_vectors();
     s.interrupt_shadow = stack_shadow_ = false;
+    const std::uint64_t resume = s.rflags & RFLAGS_RF;
     s.rflags &= ~RFLAGS_RF;
     const std::uint64_t events_before = count.events;
     if (!stack_shadow) debug_hits_ = 0;  // those of MOV SS come with the instruction behind it (SDM 3A 6.8.3)
@@ -288,11 +301,23 @@ ExitReason BtVcpu::run_loop(bool single) {
       returns_mode_ = mode.bits;
       returns_dropped_ = false;
     }
-    {
+    invalidated_at_entry_ = __atomic_load_n(&engine_.cache().counters().invalidated, __ATOMIC_RELAXED);
+    bool entered = true;
+    if (alone_wanted_ && alone_block) {
+      entered = run_alone(alone_block, linear);
+    } else {
       const CycleScope inside(engine_.options().measure_time, count.cycles.inside);
       veneer_bt_enter(code, linear);
     }
     set_arith(b->arith_flags);
+    if (!entered || alone_wanted_) {
+      // Nothing of the instruction is done yet.
+      if (shadow) set_interrupt_shadow();
+      stack_shadow_ = stack_shadow;
+      s.rflags |= resume;
+      missed = true;
+      continue;
+    }
 
     auto to_rip = [&] {
       if (!code64()) b->rip = (b->rip - s.segments[CS].base) & 0xffffffffu;
@@ -336,6 +361,23 @@ ExitReason BtVcpu::run_loop(bool single) {
     if (single && !shutdown_) return finish(ExitReason::Debug);
   }
   return finish(ExitReason::Shutdown);
+}
+
+/// Runs a single-instruction block while all others stand still: an operand that crosses pages and may be locked. False
+/// when the block went away before they did.
+bool BtVcpu::run_alone(const Block* block, std::uint64_t linear) {
+  const std::uint64_t flushes = engine_.cache().counters().flushes;
+  with_vectors_saved([&] { engine_.stop_gate().stop(index_, ~std::uint64_t{0}); });
+  const bool valid = engine_.cache().counters().flushes == flushes && !block->dead;
+  if (valid) {
+    alone_wanted_ = false;
+    alone_ = true;
+    load_vectors();
+    veneer_bt_enter(block->code, linear);
+    alone_ = false;
+  }
+  with_vectors_saved([&] { engine_.stop_gate().let_go(); });
+  return valid;
 }
 
 std::uint64_t BtVcpu::callout(const CalloutRecord& record) {

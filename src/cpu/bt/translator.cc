@@ -128,7 +128,8 @@ void Translator::find_flag_needs() {
 void Translator::emit_entry() {
   // Indirect entry: T0 is this block's guest address. Remember the page, and poll: every cycle of indirect jumps
   // passes here (traps.md 18).
-  a_.lea(T0, T0, -static_cast<std::int32_t>(request_.offset));
+  // CodeCache::kill() writes a jump of 5 bytes over this first instruction while others run: it must be longer.
+  a_.lea_long(T0, T0, -static_cast<std::int32_t>(request_.offset));
   a_.store_gs(VENEER_BLOCK_OFFSET(page_address), T0);
   if (!mode_.has(Mode::SINGLE)) poll();  // one instruction has to get done, or its interrupt shadow would be lost
 }

@@ -107,6 +107,7 @@ class BtVcpu final : public Vcpu {
 
   // ---- memory (mmu.cc)
   bool walk(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out);
+  bool walk_once(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out, bool& changed);
   /// Reads or writes guest-virtual memory at current privilege, or as supervisor (descriptor tables, TSS, stacks).
   bool read_memory(std::uint64_t address, void* out, unsigned size, bool supervisor = false);
   bool write_memory(std::uint64_t address, const void* data, unsigned size, bool supervisor = false);
@@ -308,6 +309,7 @@ class BtVcpu final : public Vcpu {
   bool take_events();
   Result<void> create_return_stack();
   static constexpr std::uint64_t return_stack_bytes = 64 * KiB;  ///< 4,096 calls deep; then it starts anew
+  bool run_alone(const Block* block, std::uint64_t linear);
   Block* find_block(std::uint64_t linear);
   /// The jump cache's answer for an address, as translated code would get it; null when it has none.
   const std::uint8_t* cached_code(std::uint64_t linear) const;
@@ -322,6 +324,9 @@ class BtVcpu final : public Vcpu {
   Block* translate_at(std::uint64_t linear, CodePageId page);
   /// Tells --trace translate and perf of a new block.
   void announce_block(const Block& block, std::uint64_t linear);
+  void close_page(CodePageId id);
+  void flush_code_cache();
+  void replace_state(const ArchState& in);
   bool fetch_page(std::uint64_t linear, CodePageId& page);
   bool memory_pages(std::uint64_t address, unsigned size, Access access, bool supervisor);
   void load_gs() const;
@@ -371,6 +376,7 @@ class BtVcpu final : public Vcpu {
     GuestPhys part[2];
     unsigned first_bytes = 0;
     unsigned size = 0;
+    bool in_place = false;  ///< ran on the operand itself: only the translations of its bytes are left to do
   } bounce_;
   // The same for a masked one: only these bytes of the operand are written.
   struct {
@@ -382,6 +388,9 @@ class BtVcpu final : public Vcpu {
   std::atomic<bool> exit_requested_{false};
   std::atomic<bool> look_{false};
   std::uint64_t good_poll_ = 0;
+  bool alone_wanted_ = false;               ///< the instruction at RIP asks to run while all others stand still
+  bool alone_ = false;                      ///< they do
+  std::uint64_t invalidated_at_entry_ = 0;  ///< the cache's count when translated code was entered
   std::uint64_t breakpoints_[64] = {};
   unsigned breakpoint_count_ = 0;
   bool resumed_at_breakpoint_ = false;
