@@ -14,6 +14,7 @@ VENEER_CALLOUT(undefined);
 VENEER_CALLOUT(too_long);
 VENEER_CALLOUT(not_available);
 VENEER_CALLOUT(hlt);
+VENEER_CALLOUT(pause);
 VENEER_CALLOUT(syscall);
 VENEER_CALLOUT(sysret);
 VENEER_CALLOUT(sysenter);

@@ -1,5 +1,7 @@
 // Callouts that change the flow: system calls, software interrupts, far transfers, HLT, undefined instructions.
 // Register-only.
+#include <sys/syscall.h>
+
 #include "cpu/bt/callouts.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"
@@ -30,6 +32,17 @@ Outcome callout_hlt(BtVcpu& v, const CalloutRecord&) {
   if (v.cpl() != 0) return v.fault(VECTOR_GP, 0);
   v.halt();
   return Outcome::Next;
+}
+
+/// A guest that waits for another of its vCPUs, which may be waiting for our core: a while is looked at, then the core
+/// is offered (docs/smp.md, "Waiting").
+Outcome callout_pause(BtVcpu& v, const CalloutRecord&) {
+  __builtin_ia32_pause();
+  if (++v.count.pauses % BtVcpu::pauses_to_yield == 0) {
+    long result = SYS_sched_yield;
+    asm volatile("syscall" : "+a"(result) : : "rcx", "r11", "memory");
+  }
+  return Outcome::Continue;
 }
 
 Outcome callout_syscall(BtVcpu& v, const CalloutRecord& r) {

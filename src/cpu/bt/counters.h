@@ -11,7 +11,7 @@ struct VcpuCounters {
   static constexpr unsigned mnemonics = 2048;  ///< more than Zydis knows
 
   std::uint64_t slow_accesses = 0, tlb_fills = 0, bounces = 0, callouts = 0, lookups = 0, links = 0, polls = 0,
-                events = 0, code_writes = 0, context_switches = 0, native_faults = 0;
+                events = 0, code_writes = 0, context_switches = 0, native_faults = 0, pauses = 0;
   std::uint64_t exits[exit_kinds] = {};  ///< why translated code came back to the run loop
   std::uint64_t jump_misses = 0;         ///< of the exits: an address that the jump cache did not have
   std::uint64_t callouts_by_mnemonic[mnemonics] = {};

@@ -185,7 +185,10 @@ bool Translator::emit_special(const Insn& insn) {
       a_.store_gs_imm32(VENEER_BLOCK_OFFSET(direction), 1);
       return true;
     case ZYDIS_MNEMONIC_PAUSE:
-      a_.byte(0xf3), a_.byte(0x90);
+      if (engine_.many())
+        emit_callout(insn, callout_pause);
+      else
+        a_.byte(0xf3), a_.byte(0x90);
       return true;
     case ZYDIS_MNEMONIC_NOP:
     case ZYDIS_MNEMONIC_ENDBR32:

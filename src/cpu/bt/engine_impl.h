@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 
 #include "cpu/bt/code_cache.h"
 #include "cpu/bt/perf_map.h"
@@ -54,6 +55,16 @@ class BtEngine final : public Engine {
   std::uint32_t mxcsr_mask() const { return mxcsr_mask_; }
   /// CLOCK_MONOTONIC when the machine was made: the paravirtual clock's zero.
   std::uint64_t start_ns() const { return start_ns_; }
+  /// A moment, as the guest's TSC and as its system time.
+  struct ClockBase {
+    std::uint64_t guest_tsc, system_time_ns;
+  };
+  /// The moment that all clock pages count from: measured once, by whoever asks first.
+  template <typename F>
+  ClockBase clock_base(F measure) {
+    std::call_once(clock_once_, [&] { clock_base_ = measure(); });
+    return clock_base_;
+  }
   /// Bytes of an XSAVE area with these components (SDM 1 13.4), in standard or compacted format.
   unsigned xsave_bytes(std::uint64_t mask, bool compact) const {
     unsigned end = 576;
@@ -91,6 +102,8 @@ class BtEngine final : public Engine {
   Component components_[8];
   std::uint32_t mxcsr_mask_ = 0xffff;
   std::uint64_t start_ns_ = 0;
+  std::once_flag clock_once_;
+  ClockBase clock_base_{};
 };
 
 }  // namespace veneer::cpu::bt

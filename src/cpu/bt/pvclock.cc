@@ -58,8 +58,12 @@ void BtVcpu::update_pvclock(std::uint32_t msr, std::uint64_t value) {
     if (!(value & 1)) return;
     ClockPage page{};
     page.version = 2;
-    page.tsc_timestamp = read_tsc();
-    page.system_time_ns = now_ns(CLOCK_MONOTONIC) - engine_.start_ns();
+    // All vCPUs say the same of the same TSC, or time would go back from one to the next: TSC_STABLE promises that.
+    const BtEngine::ClockBase base = engine_.clock_base([&] {
+      return BtEngine::ClockBase{read_tsc(), now_ns(CLOCK_MONOTONIC) - engine_.start_ns()};
+    });
+    page.tsc_timestamp = base.guest_tsc;
+    page.system_time_ns = base.system_time_ns;
     scale(engine_.cpuid().tsc_hz(), page.tsc_to_system_mul, page.tsc_shift);
     page.flags = TSC_STABLE;
     engine_.memory().write_value(GuestPhys{value & ~std::uint64_t{1}}, page);

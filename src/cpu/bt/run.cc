@@ -88,6 +88,7 @@ bool BtVcpu::take_events() {
     deliver(Fault{VECTOR_NMI, false, 0, 0}, EventKind::External, b->rip);
     return true;
   }
+  if (s.interrupt_shadow && port.nmi_pending()) look_at_events();  // right behind the shadow
   const bool pending = port.interrupt_pending();
   if (pending && b->interrupt_flag && !s.interrupt_shadow) {
     int vector = -1;

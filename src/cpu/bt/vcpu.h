@@ -281,6 +281,7 @@ class BtVcpu final : public Vcpu {
     return code64() ? linear : ((linear - s.segments[CS].base) & 0xffffffffu);
   }
   void halt() { s.halted = true; }
+  static constexpr std::uint64_t pauses_to_yield = 64;  ///< PAUSEs, with many vCPUs; some microseconds
   /// A kick waits: leave at the next instruction boundary.
   bool kicked() const { return __atomic_load_n(&b->poll, __ATOMIC_RELAXED) == b->pending_bad_poll; }
   std::uint64_t read_tsc() const;
