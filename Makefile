@@ -8,6 +8,7 @@ JOBS ?= $(shell nproc)
 SECONDS ?= 60
 REPS ?= 3
 CMDLINE ?= console=ttyS0 quiet
+DISK ?=
 RUN_FLAGS ?=
 
 GUEST := $(BUILD)/guest
@@ -20,6 +21,7 @@ NINJA := cd $(BUILD) && ninja -j $(JOBS)
 
 help:
 	@echo 'make run                 boot a small Linux guest here in the terminal (installs, builds and fetches what it needs)'
+	@echo 'make run DISK=1          the same from a root file system on a disk, which keeps what you write'
 	@echo 'make test                build and run every test'
 	@echo 'make unit-test           the tests that boot no guest'
 	@echo 'make boots N=50          boot and power off the guest N times in a row'
@@ -51,6 +53,16 @@ guest: setup
 programs: guest
 	@guest/build_programs.sh $(GUEST)
 
+# The disk is made once and then the guest's own: remove it to get a fresh one.
+$(GUEST)/disk.img: guest
+	@guest/build_disk.sh $(GUEST)
+	@[ -f $@ ] || cp --sparse=always $(GUEST)/disk.raw $@
+
+ifneq ($(DISK),)
+run: $(GUEST)/disk.img
+run: CMDLINE += root=/dev/vda rw
+run: RUN_FLAGS += --disk $(GUEST)/disk.img,format=raw
+endif
 run: build guest
 	$(VENEER) run --kernel $(GUEST)/vmlinuz --initrd $(GUEST)/initrd --cmdline '$(CMDLINE)' $(RUN_FLAGS)
 

@@ -1,0 +1,294 @@
+"""Disks in a guest: what is written is there, after a reboot, a kill, a full host; and what is refused.
+
+As in boot_test.py. VENEER_KILLS=N kills the monitor N times under load in place of three.
+"""
+import hashlib
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+
+from guest import GUEST_DIR, SCALE, Guest, veneer_command
+
+MIB = 1 << 20
+KILLS = int(os.environ.get("VENEER_KILLS", "3"))
+
+
+class DiskTest(unittest.TestCase):
+    """A folder for images."""
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def path(self, name):
+        return f"{self.folder.name}/{name}"
+
+    def blank(self, size=64 * MIB, name="disk.img"):
+        with open(self.path(name), "wb") as f:
+            f.truncate(size)
+        return self.path(name)
+
+    def root(self):
+        shutil.copy(f"{GUEST_DIR}/disk.raw", self.path("root.img"))
+        return self.path("root.img")
+
+    def digest(self, path, size):
+        with open(path, "rb") as f:
+            return hashlib.sha256(f.read(size)).hexdigest()
+
+    def fill_and_compare(self, image, options, device):
+        """8 MiB of noise go to the disk, come back equal, and stand in the file on the host."""
+        with Guest("--disk", f"{image},format=raw{options}") as guest:
+            guest.boot()
+            _, wanted = guest.run("dd if=/dev/urandom of=/tmp/noise bs=1M count=8 2>/dev/null; sha256sum </tmp/noise")
+            self.assertEqual(guest.run(f"dd if=/tmp/noise of={device} bs=68k conv=fsync 2>/dev/null")[0], 0)
+            guest.run("echo 3 >/proc/sys/vm/drop_caches")
+            _, got = guest.run(f"head -c 8388608 {device} | sha256sum")
+            self.assertEqual(got, wanted)
+            guest.type("poweroff\n")
+            self.assertEqual(guest.wait(), 0)
+        self.assertEqual(self.digest(image, 8 * MIB), wanted.split()[0])
+
+
+class Data(DiskTest):
+    """What is written is read, in every way that requests can go."""
+
+    def test_page_cache(self):
+        self.fill_and_compare(self.blank(), "", "/dev/vda")
+
+    def test_direct(self):
+        self.fill_and_compare(self.blank(), ",cache=none", "/dev/vda")
+
+    def test_write_through(self):
+        self.fill_and_compare(self.blank(), ",cache=writethrough", "/dev/vda")
+
+    def test_worker_threads_only(self):
+        self.fill_and_compare(self.blank(), ",aio=threads,queues=1", "/dev/vda")
+
+    def test_discard_gives_space_back(self):
+        image = self.blank()
+        with Guest("--disk", f"{image},format=raw") as guest:
+            guest.boot()
+            guest.run("dd if=/dev/urandom of=/dev/vda bs=1M count=16 conv=fsync")
+            before = os.stat(image).st_blocks
+            self.assertEqual(guest.run("blkdiscard /dev/vda && sync")[0], 0)
+            guest.run("dd if=/dev/vda of=/dev/null bs=512 count=1 iflag=direct")
+            self.assertGreaterEqual(before, 16 * MIB // 512)
+            self.assertLess(os.stat(image).st_blocks, MIB // 512)
+
+    def test_read_only(self):
+        image = self.blank()
+        os.chmod(image, 0o444)
+        with Guest("--disk", f"{image},format=raw,readonly,serial=S-42") as guest:
+            guest.boot()
+            self.assertEqual(guest.run("cat /sys/block/vda/ro /sys/block/vda/serial"), (0, "1\nS-42"))
+            self.assertNotEqual(guest.run("dd if=/dev/zero of=/dev/vda count=1 conv=fsync 2>/dev/null")[0], 0)
+
+    def test_order_and_sizes(self):
+        first, second = self.blank(4 * MIB, "a"), self.blank(8 * MIB, "b")
+        with Guest("--disk", f"{first},format=raw", "--disk", f"{second},format=raw") as guest:
+            guest.boot()
+            self.assertEqual(guest.run("cat /sys/block/vda/size /sys/block/vdb/size"), (0, "8192\n16384"))
+
+    def test_a_rate(self):
+        with Guest("--disk", f"{self.blank()},format=raw,bps=1M") as guest:
+            guest.boot()
+            started = time.monotonic()
+            self.assertEqual(guest.run("dd if=/dev/vda of=/dev/null bs=128k count=24 iflag=direct 2>/dev/null")[0], 0)
+            self.assertGreater(time.monotonic() - started, 2)
+
+    def test_the_monitor_shows_it(self):
+        image = self.blank()
+        with Guest("--disk", f"{image},format=raw") as guest:
+            guest.boot()
+            guest.run("dd if=/dev/vda of=/dev/null count=8 iflag=direct 2>/dev/null")
+            guest.type("\x01cinfo block\r")
+            guest.expect(re.escape(f"vda: 64.0 MiB, raw, {image}"))
+            guest.expect(r" \d+ reads")
+
+
+class Root(DiskTest):
+    """The root file system on a disk."""
+
+    def boot(self, image, *flags):
+        return Guest("--disk", f"{image},format=raw", *flags, cmdline="console=ttyS0 quiet root=/dev/vda rw")
+
+    def check_file_system(self, image):
+        done = subprocess.run(["/sbin/e2fsck", "-fn", image], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout)
+
+    def test_files_survive_a_power_off(self):
+        image = self.root()
+        with self.boot(image) as guest:
+            guest.boot()
+            _, wanted = guest.run("head -c 3000000 /dev/urandom >/root/noise; sha256sum /root/noise")
+            guest.type("poweroff\n")
+            self.assertEqual(guest.wait(), 0)
+        self.check_file_system(image)
+        with self.boot(image) as guest:
+            guest.boot()
+            self.assertEqual(guest.run("sha256sum /root/noise")[1], wanted)
+
+    def test_files_survive_a_reboot(self):
+        with self.boot(self.root()) as guest:
+            guest.boot()
+            guest.run("echo kept >/root/note")
+            guest.type("reboot\n")
+            guest.boot()
+            self.assertEqual(guest.run("cat /root/note"), (0, "kept"))
+
+    def test_sigterm_keeps_what_was_synced(self):
+        image = self.root()
+        with self.boot(image) as guest:
+            guest.boot()
+            guest.run("echo kept >/root/note; sync")
+            guest.signal(signal.SIGTERM)
+            self.assertEqual(guest.wait(), 1)
+        with self.boot(image) as guest:
+            guest.boot()
+            self.assertEqual(guest.run("cat /root/note"), (0, "kept"))
+
+    def test_a_root_that_is_not_there(self):
+        with Guest("--disk", f"{self.blank()},format=raw", cmdline="console=ttyS0 quiet root=/dev/vda rw") as guest:
+            guest.expect("init: cannot mount /dev/vda")
+            guest.boot()
+
+
+class Kill(DiskTest):
+    """SIGKILL of the monitor while the guest writes: everything that was flushed is there."""
+
+    def write_until_killed(self, image, device, options, seconds):
+        loop = (f"i=0; while :; do i=$((i + 1)); printf 'block %08d' $i | dd of={device} bs=512 seek=$i conv=fsync"
+                " 2>/dev/null; echo flushed $i; done\n")
+        with Guest("--disk", f"{image},format=raw{options}") as guest:
+            guest.boot()
+            guest.type(loop)
+            guest.expect("^flushed 3\r*$")
+            time.sleep(seconds)
+            guest.process.kill()
+            guest.wait()
+            return int(re.findall(r"^flushed (\d+)\r*$", guest.console, re.MULTILINE)[-1])
+
+    def kill_often(self, device, options=""):
+        for n in range(KILLS):
+            image = self.blank(name=f"disk{n}.img")
+            last = self.write_until_killed(image, device, options, seconds=0.3 + 0.37 * (n % 5))
+            with open(image, "rb") as f:
+                for i in range(1, last + 1):
+                    f.seek(512 * i)
+                    self.assertEqual(f.read(14), b"block %08d" % i, f"block {i} of {last} flushed ones")
+            os.unlink(image)
+
+    def test_page_cache(self):
+        self.kill_often("/dev/vda")
+
+    def test_direct(self):
+        self.kill_often("/dev/vda", ",cache=none")
+
+
+class FullHost(DiskTest):
+    """The host's file system has no room: an 8 MiB tmpfs with a 64 MiB disk on it."""
+
+    WRITE = "dd if=/tmp/noise of=/dev/vda bs=64k conv=fsync 2>/dev/null"
+
+    def guest(self, options):
+        """Veneer in a mount namespace of its own; make_room() lets a helper in there enlarge the tmpfs."""
+        small, go = self.path("small"), self.path("go")
+        os.mkdir(small)
+        script = (f"mount -t tmpfs -o size=8m none {small} && truncate -s 64M {small}/disk.img || exit 77; "
+                  f"(while [ ! -e {go} ]; do sleep 0.1; done; mount -o remount,size=80m {small}; rm {go}) & exec \"$@\"")
+        namespace = ["unshare", "--mount"] + ([] if os.getuid() == 0 else ["--map-root-user"])
+        if subprocess.run(namespace + ["mount", "-t", "tmpfs", "none", small], capture_output=True).returncode != 0:
+            self.skipTest("this host permits no mount namespace")
+        return Guest("--disk", f"{small}/disk.img,format=raw{options}", wrapper=namespace + ["sh", "-c", script, "sh"])
+
+    def make_room(self):
+        with open(self.path("go"), "w"):
+            pass
+        deadline = time.monotonic() + 20 * SCALE
+        while os.path.exists(self.path("go")):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.1)
+
+    def test_the_machine_pauses_and_goes_on(self):
+        with self.guest("") as guest:
+            guest.boot()
+            _, wanted = guest.run("dd if=/dev/urandom of=/tmp/noise bs=1M count=16 2>/dev/null; sha256sum </tmp/noise")
+            guest.type(self.WRITE + "; echo wri''tten $?\n")
+            deadline = time.monotonic() + 60 * SCALE
+            while "machine is paused" not in guest.stderr():
+                self.assertLess(time.monotonic(), deadline, guest.story())
+                time.sleep(0.1)
+            self.assertIn("No space left on device", guest.stderr())
+            self.make_room()
+            guest.type("\x01cresume\r\x01c")
+            self.assertEqual(guest.expect(r"written (\d+)")[1], "0")
+            guest.run("echo 3 >/proc/sys/vm/drop_caches")
+            self.assertEqual(guest.run("head -c 16777216 /dev/vda | sha256sum")[1], wanted)
+
+    def test_the_guest_is_told_when_so_wanted(self):
+        with self.guest(",werror=report") as guest:
+            guest.boot()
+            guest.run("dd if=/dev/urandom of=/tmp/noise bs=1M count=16 2>/dev/null")
+            self.assertNotEqual(guest.run(self.WRITE)[0], 0)
+            self.assertEqual(guest.run("echo alive"), (0, "alive"))
+
+
+class Refusals(DiskTest):
+    """One clear message, the promised status, and no guest."""
+
+    def refused(self, status, disk, *words):
+        done = subprocess.run(veneer_command("--disk", disk), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=60 * SCALE)
+        self.assertEqual(done.returncode, status, done.stderr)
+        self.assertEqual(done.stdout, "")
+        for word in words:
+            self.assertIn(word, done.stderr)
+
+    def test_missing(self):
+        self.refused(1, self.path("none.img"), "none.img", "No such file")
+
+    def test_a_folder(self):
+        self.refused(1, self.folder.name, "directory")
+
+    def test_empty(self):
+        self.refused(1, self.blank(0) + ",format=raw", "smaller than one sector")
+
+    def test_unknown_key(self):
+        self.refused(2, "a.img,speed=high", "speed", "readonly")
+
+    def test_unknown_value(self):
+        self.refused(2, "a.img,cache=fast", "fast", "writeback")
+
+    def test_not_writable(self):
+        if os.getuid() == 0:
+            self.skipTest("root may write everything")
+        image = self.blank()
+        os.chmod(image, 0o444)
+        self.refused(1, image + ",format=raw", "read-only")
+
+    def test_a_second_writer(self):
+        image = self.blank()
+        with Guest("--disk", f"{image},format=raw") as guest:
+            guest.boot()
+            self.refused(1, f"{image},format=raw", image)
+            self.assertEqual(guest.run("dd if=/dev/zero of=/dev/vda count=1 conv=fsync 2>/dev/null")[0], 0)
+
+    def test_a_guest_cannot_choose_the_format(self):
+        """A qcow2 header in the first sector of a raw disk whose format was only guessed (src/disk/probe.h)."""
+        image = self.blank()
+        header = "".join(f"\\{byte:03o}" for byte in b"QFI\xfb" + struct.pack(">I", 3))
+        with Guest("--disk", image) as guest:
+            guest.boot()
+            self.assertNotEqual(
+                guest.run(f"printf '{header}' | dd of=/dev/vda conv=fsync 2>/dev/null")[0], 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
