@@ -1,7 +1,8 @@
 # Shell functions that fetch and unpack Debian packages without installing them. To be sourced; needs no root.
 #
 # `debs_dir` must be set: downloads go to $debs_dir/archives, and so do private package lists when the host's own
-# lists are missing or stale (a fresh container has none, and a normal user cannot refresh them).
+# lists are missing or stale (a fresh container has none, and a normal user cannot refresh them). `debs_arch` may name
+# another architecture: its packages come through lists of our own, and the host's dpkg hears nothing of it.
 
 debs_private=
 
@@ -9,6 +10,10 @@ debs_private=
 debs_apt() {
     debs_tool=$1
     shift
+    if [ -n "${debs_arch-}" ]; then
+        [ -n "$debs_private" ] || debs_refresh || return 1
+        set -- -o "APT::Architecture=$debs_arch" -o "APT::Architectures=$debs_arch" -o Dir::State::status=/dev/null "$@"
+    fi
     if [ -n "$debs_private" ]; then
         set -- -o "Dir::State::Lists=$debs_dir/lists" -o "Dir::Cache=$debs_dir/cache" "$@"
     fi
@@ -20,7 +25,8 @@ debs_refresh() {
     debs_private=yes
     mkdir -p "$debs_dir/lists/partial" "$debs_dir/cache/archives/partial"
     echo "guest: fetching package lists" >&2
-    debs_apt apt-get update >/dev/null
+    # A mirror may lack a list for a while; the others will do if they have the packages.
+    debs_apt apt-get update >/dev/null || echo "guest: going on with the package lists that came" >&2
 }
 
 # debs_depend PACKAGE REGEX: the first dependency of PACKAGE that matches.

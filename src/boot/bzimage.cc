@@ -31,6 +31,7 @@ enum Field : std::size_t {
 
 constexpr std::uint16_t BOOT_FLAG_MAGIC = 0xaa55;
 constexpr std::uint32_t HDRS_MAGIC = 0x53726448;  // "HdrS"
+constexpr std::uint16_t PROTOCOL_2_10 = 0x020a;   // first with pref_address and init_size
 constexpr std::uint16_t PROTOCOL_2_12 = 0x020c;   // first with xloadflags
 constexpr std::uint8_t LOADED_HIGH = 1u << 0;
 constexpr std::uint16_t XLF_KERNEL_64 = 1u << 0;
@@ -86,13 +87,11 @@ Result<BzImage> parse_bzimage(std::span<const std::byte> head, std::uint64_t fil
 
   BzImage image;
   image.version = field<std::uint16_t>(head, VERSION);
-  if (image.version < PROTOCOL_2_12)
-    return Error(
-        fmt::format("kernel too old: boot protocol {}.{:02}, 2.12 (Linux 3.8) is the first with a 64-bit entry",
-                    image.version >> 8, image.version & 0xff));
+  if (image.version < PROTOCOL_2_10)
+    return Error(fmt::format("kernel too old: boot protocol {}.{:02}, 2.10 (Linux 2.6.31) is the first that is served",
+                             image.version >> 8, image.version & 0xff));
   if (!(field<std::uint8_t>(head, LOADFLAGS) & LOADED_HIGH)) return Error("kernel is a zImage, not a bzImage");
-  if (!(field<std::uint16_t>(head, XLOADFLAGS) & XLF_KERNEL_64))
-    return Error("kernel has no 64-bit entry point (a 32-bit kernel?)");
+  image.entry64 = image.version >= PROTOCOL_2_12 && (field<std::uint16_t>(head, XLOADFLAGS) & XLF_KERNEL_64);
 
   const std::size_t header_end = HEADER + field<std::uint8_t>(head, JUMP + 1);
   if (header_end < HEADER_END_MIN || header_end > HEADER_END_MAX || header_end > head.size())

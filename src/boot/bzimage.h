@@ -20,6 +20,7 @@ struct BzImage {
   std::uint64_t payload_offset = 0;     ///< where the protected-mode part starts in the file
   std::uint64_t payload_bytes = 0;      ///< its size
   std::uint16_t version = 0;            ///< boot protocol, 0x020f is 2.15
+  bool entry64 = false;                 ///< has a 64-bit entry point; the 32-bit one is there in any case
   bool relocatable = false;
   std::uint64_t alignment = 0;           ///< kernel_alignment: a power of two
   std::uint64_t preferred_address = 0;   ///< pref_address

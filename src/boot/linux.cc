@@ -15,10 +15,12 @@
 #include "boot/input_file.h"
 #include "boot/long_mode.h"
 #include "boot/low_memory.h"
+#include "boot/protected_mode.h"
 
 namespace veneer::boot {
 namespace {
 
+constexpr std::uint64_t ENTRY_32 = 0;      // startup_32 is the load address itself
 constexpr std::uint64_t ENTRY_64 = 0x200;  // startup_64 from the load address (boot.rst, "64-bit Boot Protocol")
 
 /// Offsets in struct boot_params (zero-page.rst).
@@ -137,7 +139,7 @@ Result<void> load_kernel(machine::GuestMemory& memory, const InputFile& file, co
   TRY(const std::uint64_t address, place_kernel(image, ram_end));
   where.kernel = GuestPhys{address};
   where.kernel_bytes = image.payload_bytes;
-  where.entry = where.kernel + ENTRY_64;
+  where.entry = where.kernel + (image.entry64 ? ENTRY_64 : ENTRY_32);
   return file.copy_to(memory, where.kernel, image.payload_offset, image.payload_bytes);
 }
 
@@ -185,8 +187,10 @@ Result<BootEntry> load_linux(machine::GuestMemory& memory, const LinuxBoot& boot
   TRY_VOID(write_cmdline(memory, boot.cmdline, image.value()));
   TRY_VOID(write_rng_seed(memory));
   TRY_VOID(write_zero_page(memory, boot, image.value(), where));
-  if (!enter_long_mode(memory, where.entry, GuestPhys{low_memory::BOOT_PARAMS}, state))
-    return Error("no RAM for the boot page tables");
+  const GuestPhys boot_params{low_memory::BOOT_PARAMS};
+  const bool entered = image.value().entry64 ? enter_long_mode(memory, where.entry, boot_params, state)
+                                             : enter_protected_mode(memory, where.entry, boot_params, state);
+  if (!entered) return Error("no RAM for the boot processor's tables");
   return where;
 }
 

@@ -1,6 +1,7 @@
-// Direct boot of a Linux kernel: bzImage, initrd and command line into guest memory, and the CPU at its 64-bit entry.
+// Direct boot of a Linux kernel: bzImage, initrd and command line into guest memory, and the CPU at its 64-bit entry,
+// or at the 32-bit one of a kernel that has no other.
 //
-// Spec: Linux Documentation/arch/x86/boot.rst, "64-bit Boot Protocol", and zero-page.rst.
+// Spec: Linux Documentation/arch/x86/boot.rst, "64-bit Boot Protocol" and "32-bit Boot Protocol", and zero-page.rst.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +37,7 @@ struct LinuxFiles {
 
 /// Where things were put.
 struct BootEntry {
-  GuestPhys entry;   ///< startup_64
+  GuestPhys entry;   ///< startup_64 or startup_32
   GuestPhys kernel;  ///< load address
   std::uint64_t kernel_bytes = 0;
   GuestPhys initrd;
@@ -44,8 +45,9 @@ struct BootEntry {
 };
 
 /// Loads everything and puts `state` (of the boot processor) into the state the 64-bit boot protocol asks for:
-/// long mode, the low 4 GiB mapped one to one, flat segments, interrupts off, RSI at boot_params. Every error names
-/// the file or the limit. Needs RAM at 0 to 0x9fc00 and at 1 MiB. Called before vCPUs run, or with all of them parked.
+/// long mode, the low 4 GiB mapped one to one, flat segments, interrupts off, RSI at boot_params; for a 32-bit kernel
+/// protected mode without paging. Every error names the file or the limit. Needs RAM at 0 to 0x9fc00 and at 1 MiB.
+/// Called before vCPUs run, or with all of them parked.
 Result<BootEntry> load_linux(machine::GuestMemory& memory, const LinuxBoot& boot, const LinuxFiles& files,
                              cpu::ArchState& state);
 /// The same, with the files opened for this once.

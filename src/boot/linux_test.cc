@@ -64,6 +64,17 @@ TEST_F(LinuxBootTest, EntersIn64BitModeWithInterruptsOff) {
   EXPECT_EQ(state.rflags & cpu::RFLAGS_IF, 0u);
 }
 
+TEST_F(LinuxBootTest, EntersA32BitKernelInProtectedMode) {
+  give_ram(64 * MiB);
+  kernel.put<std::uint16_t>(0x236, 0);
+  ASSERT_TRUE(load(kernel.bytes()).ok());
+  EXPECT_EQ(state.rip, 16 * MiB);
+  EXPECT_EQ(state.cr0 & (cpu::CR0_PE | cpu::CR0_PG), cpu::CR0_PE);
+  EXPECT_FALSE(state.long_mode());
+  EXPECT_EQ(state.segments[cpu::CS].attributes & cpu::Segment::DB, cpu::Segment::DB);
+  EXPECT_EQ(state.gpr[cpu::RSI], low_memory::BOOT_PARAMS);
+}
+
 TEST_F(LinuxBootTest, MapsTheLowFourGigabytesOneToOne) {
   give_ram(64 * MiB);
   ASSERT_TRUE(load(kernel.bytes()).ok());
