@@ -1,4 +1,4 @@
-// The command line: flags, help and usage errors (CLI11 is used here and nowhere else).
+// The command line: flags, help and usage errors (CLI11 is used here and in disk/disk_flags.cc).
 #include "cli/options.h"
 
 #include <fmt/format.h>
@@ -6,6 +6,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <optional>
+
+#include "cli/disk/disk_flags.h"
 
 #include "cli/disk_option.h"
 
@@ -285,7 +288,10 @@ Parsed parse_command_line(int argc, const char* const* argv) {
   doctor->footer("Exit status: 0 when Veneer can run guests here, else 1.");
   doctor->add_flag("--plain", doctor_options.plain, "No colours");
 
-  for (const char* later : {"disk", "image"}) {
+  std::optional<DiskOptions> disk_options;
+  add_disk_command(app, disk_options);
+
+  for (const char* later : {"image"}) {
     CLI::App* command = app.add_subcommand(later, "")->group("")->allow_extras();
     command->callback([later] { not_in_this_version(fmt::format("veneer {}", later)); });
   }
@@ -299,7 +305,8 @@ Parsed parse_command_line(int argc, const char* const* argv) {
   }
   if (run->parsed()) return run_options;
   if (doctor->parsed()) return doctor_options;
-  fmt::print(stderr, "veneer: what shall it do? veneer run or veneer doctor (see veneer --help)\n");
+  if (disk_options) return *disk_options;
+  fmt::print(stderr, "veneer: what shall it do? veneer run, veneer disk or veneer doctor (see veneer --help)\n");
   return ParsedExit{status_usage};
 }
 

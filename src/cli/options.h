@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "cli/disk/disk_options.h"
 #include "vm/config.h"
 
 namespace veneer::cli {
@@ -50,7 +51,7 @@ struct ParsedExit {
   int status = 0;
 };
 
-using Parsed = std::variant<ParsedExit, RunOptions, DoctorOptions>;
+using Parsed = std::variant<ParsedExit, RunOptions, DoctorOptions, DiskOptions>;
 
 /// Parses the command line; prints help, the version and usage errors itself.
 Parsed parse_command_line(int argc, const char* const* argv);

@@ -86,9 +86,15 @@ TEST(Options, ImageIsNotInThisVersion) {
 }
 TEST(Options, UnknownFlag) { EXPECT_NE(run_complaint({"--bogus"}).find("unknown option --bogus"), std::string::npos); }
 TEST(Options, LaterCommandIsNamedAsSuch) {
-  const Outcome outcome = parse({"disk", "create", "a.qcow2"});
+  const Outcome outcome = parse({"image", "pull", "debian"});
   EXPECT_EQ(status_of(outcome), 2);
   EXPECT_NE(outcome.complaint.find("not in this version"), std::string::npos);
+}
+TEST(Options, DiskCommandNeedsToKnowWhat) { EXPECT_EQ(status_of(parse({"disk"})), 2); }
+TEST(Options, DiskFormatThatIsNotOpenedIsNamed) {
+  const Outcome outcome = parse({"disk", "convert", "-f", "vmdk", "a", "b"});
+  EXPECT_EQ(status_of(outcome), 2);
+  EXPECT_NE(outcome.complaint.find("nbdkit"), std::string::npos);
 }
 TEST(Options, NothingToBoot) {
   const Outcome outcome = parse({"run"});

@@ -50,7 +50,7 @@ enum class LockPolicy : std::uint8_t { Auto, Off };
 struct OpenOptions {
   /// Unset: looked up in the file. A raw image should always be named as such: what a guest writes into its first
   /// sectors decides the next probe (src/disk/probe.h). A raw image that was found by probing refuses such writes.
-  std::optional<Format> format;
+  std::optional<Format> format = {};
   bool read_only = false;
   CacheMode cache = CacheMode::Writeback;
   DiscardPolicy discard = DiscardPolicy::Unmap;

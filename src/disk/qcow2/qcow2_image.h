@@ -46,13 +46,13 @@ class Qcow2Image final : public Image {
   Result<void> close() override;
   const Header& header() const { return header_; }
   /// There is, or will be, something below that must not shine through where zeros are written.
-  bool has_backing() const { return backing_size_ != 0; }
-  void expect_backing() { backing_size_ = ~std::uint64_t{0}; }
+  bool has_backing() const { return backing_size_ != 0 || expect_backing_; }
+  void expect_backing() { expect_backing_ = true; }
   /// Writes one whole cluster (or the image's last, shorter piece) compressed; true. False: it does not shrink, nothing
   /// was written. The cluster must be unallocated. For conversions.
   Result<bool> write_compressed(std::uint64_t offset, std::span<const std::byte> cluster);
 
-  /// Gives every unallocated cluster a place, without writing data.
+  /// Gives every unallocated cluster a place, without writing data. Alone.
   Result<void> preallocate();
 
   // The following are for tools: alone, nothing else may run.
@@ -178,6 +178,7 @@ class Qcow2Image final : public Image {
                                     /// of them if the header names a backing
   /// file that was not opened (open_alone).
   std::uint64_t backing_size_ = 0;
+  bool expect_backing_ = false;
   std::atomic<std::uint64_t> size_;  ///< header_.size_bytes, without the lock
   bool closed_ = false;
 

@@ -257,7 +257,37 @@ Result<Refcounts::Run> Refcounts::allocate(std::uint64_t want) {
   return Run{first, count, fresh};
 }
 
+/// For runs that are longer than what one block counts: behind everything, with all the blocks that count them in
+/// front. (Blocks usually stand in the first cluster of their range, in the middle of such a run.)
+Result<Refcounts::Run> Refcounts::allocate_long(std::uint64_t count) {
+  const std::uint64_t per_block = geometry_.refcounts_per_block();
+  std::uint64_t blocks = 1;
+  while (blocks * per_block < blocks + count) ++blocks;
+  std::uint64_t index = 0;
+  while (true) {
+    index = (std::max(fresh_from_, hint_) + per_block - 1) / per_block;
+    for (std::uint64_t i = index; i < table_.size(); ++i)
+      if (table_[i] != 0) index = i + 1;
+    if (index + blocks <= table_.size()) break;
+    TRY_VOID(grow_table(index + blocks));  // takes space as well: look again
+  }
+  const std::uint64_t first = index * per_block;
+  if (((first + blocks + count) << geometry_.cluster_bits) > max_host_offset)
+    return Error(fmt::format("{}: the image file has grown to its limit", file_.path())).with_code(EFBIG);
+  for (std::uint64_t b = 0; b < blocks; ++b) {
+    const std::uint64_t offset = (first + b) << geometry_.cluster_bits;
+    blocks_.create(offset);
+    table_[index + b] = offset;
+    new_entries_.push_back(index + b);
+  }
+  metadata_.add(first, blocks);
+  for (std::uint64_t i = 0; i < blocks + count; ++i) TRY_VOID(increase(first + i));
+  fresh_from_ = std::max(fresh_from_, first + blocks + count);
+  return Run{first + blocks, count, false};
+}
+
 Result<Refcounts::Run> Refcounts::allocate_exactly(std::uint64_t count) {
+  if (count >= geometry_.refcounts_per_block()) return allocate_long(count);
   // Behind everything ever used: no search for a hole that is large enough. Blocks may be needed in between; each takes
   // the first cluster of its range, so a run that meets one starts again behind it.
   std::uint64_t first = std::max(fresh_from_, hint_);

@@ -83,6 +83,7 @@ class Refcounts {
   Result<void> create_block(std::uint64_t index);
   Result<void> grow_table(std::uint64_t min_entries);
   Result<std::uint64_t> find_free(std::uint64_t from);
+  Result<Run> allocate_long(std::uint64_t count);
   Result<void> ensure_block(std::uint64_t index);
   void set(TableCache::Table& table, std::uint64_t index, std::uint64_t value);
   Error damaged(std::string what) const;

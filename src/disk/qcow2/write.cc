@@ -197,6 +197,7 @@ Result<void> Qcow2Image::link(const WritePlan& plan) {
 Result<void> Qcow2Image::preallocate() {
   TRY_VOID(check_writable(0, 0));
   const std::uint64_t end = align_up(size(), geometry_.cluster_size());
+  TRY(std::uint64_t file_bytes, file_->size());
   for (std::uint64_t at = 0; at < end;) {
     TRY_VOID(commit_if_crowded());
     Lock lock(mutex_);
@@ -210,6 +211,12 @@ Result<void> Qcow2Image::preallocate() {
     if (!plan.reuse && !plan.run.fresh)
       linked = file_->write_zeroes(plan.run.first << geometry_.cluster_bits, plan.run.count << geometry_.cluster_bits,
                                    false);
+    // Entries that lead beyond the end of the file count as damage elsewhere.
+    if (const std::uint64_t run_end = (plan.run.first + plan.run.count) << geometry_.cluster_bits;
+        linked.ok() && run_end > file_bytes) {
+      linked = file_->truncate(run_end);
+      file_bytes = run_end;
+    }
     if (linked.ok()) linked = link(plan);
     if (!linked.ok() && !plan.reuse) refcounts_.give_back(plan.run);
     end_allocation(plan);

@@ -54,7 +54,7 @@ Result<void> Qcow2Image::zero_bytes(std::uint64_t offset, std::uint64_t length) 
     {
       const Lock lock(mutex_);
       TRY(const std::optional<Piece> piece, look_up(offset, now, false));
-      const bool absent = piece->kind == Kind::Unallocated && offset >= backing_size_;
+      const bool absent = piece->kind == Kind::Unallocated && offset >= backing_size_ && !expect_backing_;
       skip = piece->kind == Kind::Zero || absent;
       if (piece->kind != Kind::Compressed) now = std::min(now, piece->length);
     }
