@@ -45,8 +45,34 @@ Outcome callout_pause(BtVcpu& v, const CalloutRecord&) {
   return Outcome::Continue;
 }
 
+/// Outside long mode SYSCALL and SYSRET exist on AMD only: EIP from STAR, IF off and on (APM 3 SYSCALL, SYSRET).
+static Outcome legacy_syscall(BtVcpu& v, const CalloutRecord& r) {
+  if (!v.engine().amd() || !(v.s.cr0 & CR0_PE)) return v.fault(VECTOR_UD);
+  v.b->gpr[RCX] = v.rip_of(r.next_offset);
+  const auto selector = static_cast<std::uint16_t>((v.s.star >> 32) & 0xfffc);
+  v.set_segment(CS, flat_segment(selector, CODE32_ATTRIBUTES));
+  v.set_segment(SS, flat_segment(static_cast<std::uint16_t>(selector + 8), DATA_ATTRIBUTES));
+  v.set_rflags(v.rflags() & ~(RFLAGS_VM | RFLAGS_IF | RFLAGS_RF));
+  v.b->rip = v.s.star & 0xffffffffu;
+  v.mode_changed();
+  return Outcome::Leave;
+}
+
+static Outcome legacy_sysret(BtVcpu& v) {
+  if (!v.engine().amd() || !(v.s.cr0 & CR0_PE)) return v.fault(VECTOR_UD);
+  if (v.cpl() != 0) return v.fault(VECTOR_GP, 0);
+  const auto base = static_cast<std::uint16_t>(v.s.star >> 48);
+  v.set_segment(CS, flat_segment(base | 3, CODE32_ATTRIBUTES | USER));
+  v.set_segment(SS, flat_segment(static_cast<std::uint16_t>((base + 8) | 3), DATA_ATTRIBUTES | USER));
+  v.b->rip = v.reg(RCX) & 0xffffffffu;
+  v.set_rflags((v.rflags() | RFLAGS_IF) & ~RFLAGS_RF);
+  v.mode_changed();
+  return Outcome::Leave;
+}
+
 Outcome callout_syscall(BtVcpu& v, const CalloutRecord& r) {
-  if (!(v.s.efer & EFER_SCE) || !v.s.long_mode()) return v.fault(VECTOR_UD);
+  if (!(v.s.efer & EFER_SCE)) return v.fault(VECTOR_UD);
+  if (!v.s.long_mode()) return legacy_syscall(v, r);
   // SYSCALL from compatibility mode exists on AMD only.
   if (!v.code64() && !v.engine().amd()) return v.fault(VECTOR_UD);
   const bool from64 = v.code64();
@@ -63,7 +89,8 @@ Outcome callout_syscall(BtVcpu& v, const CalloutRecord& r) {
 }
 
 Outcome callout_sysret(BtVcpu& v, const CalloutRecord& r) {
-  if (!(v.s.efer & EFER_SCE) || !v.s.long_mode()) return v.fault(VECTOR_UD);
+  if (!(v.s.efer & EFER_SCE)) return v.fault(VECTOR_UD);
+  if (!v.s.long_mode()) return legacy_sysret(v);
   if (v.cpl() != 0) return v.fault(VECTOR_GP, 0);
   const bool to64 = r.operand_bytes == 8;
   const std::uint64_t target = v.reg(RCX);
