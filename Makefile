@@ -6,6 +6,8 @@ BUILD ?= build
 PRESET ?= release
 JOBS ?= $(shell nproc)
 SECONDS ?= 60
+BITS ?= 64
+SEED ?= 1
 REPS ?= 3
 CMDLINE ?= console=ttyS0 quiet
 DISK ?=
@@ -26,7 +28,7 @@ help:
 	@echo 'make unit-test           the tests that boot no guest'
 	@echo 'make boots N=50          boot and power off the guest N times in a row'
 	@echo 'make bench REPS=3        the guest benchmarks: native, QEMU if it is installed, Veneer (as root)'
-	@echo 'make fuzz-cpu SECONDS=60 compare the CPU engine with the host CPU on random instructions'
+	@echo 'make fuzz-cpu SECONDS=60 compare the CPU engine with the host CPU on random 64-bit code (BITS=32, BITS=16; SEED=n)'
 	@echo 'make build | all         veneer alone | veneer and all tests and tools'
 	@echo 'make guest | programs    the guest images: the demo guest | the one with real programs'
 	@echo 'make tidy | format       clang-tidy | clang-format on the sources'
@@ -84,7 +86,7 @@ bench-table:
 
 fuzz-cpu: configure
 	@$(NINJA) fuzz_cpu
-	$(BUILD)/bin/fuzz_cpu --seconds $(SECONDS)
+	$(BUILD)/bin/fuzz_cpu --bits $(BITS) --seed $(SEED) --seconds $(SECONDS)
 
 tidy: configure
 	@scripts/tidy.sh $(BUILD)

@@ -5,8 +5,8 @@ namespace veneer::fuzz {
 
 inline constexpr const char* mask_text = R"(Not compared, and why:
 
-  x87 FIP, FDP, FOP        the engine keeps them at instruction boundaries where software looks (FXSAVE, FNSTENV);
-                           the raw registers in the middle are the translated code's.
+  x87 FIP, FDP, FOP        in the final state: the signal frame's have gone through the kernel. They are compared
+                           where a snippet stores them (FNSTENV, FNSAVE, FXSAVE, XSAVE).
   MXCSR_MASK, reserved     bytes 28-31 and 416-511 of the area belong to the processor and the kernel.
   components in their      an area marked "initial" may hold anything: both sides are given initial values first.
   initial configuration

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "mask.h"
 #include "report.h"
 #include "statistics.h"
 #include "worker.h"
@@ -100,12 +101,14 @@ class Supervisor {
 
   void summary() const {
     const Statistics& s = statistics_;
-    fmt::print("\n{} snippets, {} instructions compared ({} snippets ended in a fault), {} lost natively\n", s.snippets,
-               s.instructions, s.faults, s.lost);
+    fmt::print("\n{} snippets, {} instructions compared ({} snippets ended in a fault)\n", s.snippets, s.instructions,
+               s.faults);
+    fmt::print("natively {} lost, {} not the same twice\n", s.lost, s.unsteady);
     fmt::print("{} differing ({} kinds), {} engine crashes\n", s.differing, s.signature_count, s.engine_crashes);
     if (!options_.uncovered) return;
     for (const Generator& generator : generators_)
       if (!options_.width || *options_.width == generator.width()) coverage(generator);
+    fmt::print("\n{}", mask_text);
   }
 
   void coverage(const Generator& generator) const {

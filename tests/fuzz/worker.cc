@@ -56,18 +56,18 @@ Result<void> Worker::create() {
 }
 
 void Worker::watch() {
-  constexpr auto patience = std::chrono::seconds(1);
+  // In ticks, not in time: all of this may be stopped for a while.
+  constexpr unsigned patience_ticks = 60;
   std::uint64_t last = 0;
-  auto since = Clock::now();
+  unsigned ticks = 0;
   while (!stop_) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     const std::uint64_t now = runs_;
-    if (now != last) {
-      last = now;
-      since = Clock::now();
-    } else if (Guest* guest = running_; guest && Clock::now() - since > patience) {
+    ticks = now == last ? ticks + 1 : 0;
+    last = now;
+    if (Guest* guest = running_; guest && ticks > patience_ticks) {
       guest->give_up();
-      since = Clock::now();
+      ticks = 0;
     }
   }
 }
@@ -82,12 +82,16 @@ void Worker::run_guests(const Case& the_case, std::vector<Outcome>& out) {
   }
 }
 
+std::vector<std::string> Worker::compare(const Snippet& snippet, const Outcome& native, Outcome& other) const {
+  const bool saves = std::any_of(snippet.instructions.begin(), snippet.instructions.end(), saves_vectors);
+  Outcome copy = native;
+  return differences(snippet.width, policy_.xcr0_mask(), saves, copy, other);
+}
+
 Worker::Finding Worker::compare_all(const Snippet& snippet, const Outcome& native, std::vector<Outcome>& guests) {
   Finding finding;
-  const bool saves = std::any_of(snippet.instructions.begin(), snippet.instructions.end(), saves_vectors);
   for (std::size_t i = 0; i < guests.size(); i++) {
-    Outcome copy = native;
-    std::vector<std::string> lines = differences(snippet.width, policy_.xcr0_mask(), saves, copy, guests[i]);
+    std::vector<std::string> lines = compare(snippet, native, guests[i]);
     if (lines.empty()) continue;
     finding.modes += finding.modes.empty() ? "" : ", ";
     finding.modes += guest_mode_names[static_cast<unsigned>(guests_[i]->mode())];
@@ -122,9 +126,15 @@ Result<Snippet> Worker::minimise(Snippet snippet) {
   return finding.lines.empty() ? snippet : moved;
 }
 
-Result<void> Worker::investigate(std::uint64_t number, Snippet snippet) {
+Result<void> Worker::investigate(std::uint64_t number, Snippet snippet, std::unique_ptr<Outcome> native) {
   TRY(Finding finding, run_once(snippet));
   const bool again = !finding.lines.empty();
+  if (!again && !compare(snippet, *native, oracle_.slot(0).output).empty()) {
+    // The processor did not do the same twice: the child was switched away between an instruction and one that saves.
+    statistics_.unsteady++;
+    return {};
+  }
+  statistics_.differing++;
   if (again) {
     TRY(snippet, minimise(std::move(snippet)));
     TRY(finding, run_once(snippet));
@@ -179,7 +189,11 @@ Result<void> Worker::run_batch(unsigned count_of) {
     run_guests(oracle_.slot(i).input, guests[i]);
   }
   TRY_VOID(oracle_.wait());
-  std::vector<unsigned> differing;
+  struct Differing {
+    unsigned index;
+    std::unique_ptr<Outcome> native;
+  };
+  std::vector<Differing> differing;
   for (unsigned i = 0; i < count_of; i++) {
     const Outcome& native = oracle_.slot(i).output;
     if (native.ending != Ending::Exception) {
@@ -187,13 +201,13 @@ Result<void> Worker::run_batch(unsigned count_of) {
       continue;
     }
     count(snippets[i], oracle_.slot(i).input, native);
-    if (!compare_all(snippets[i], native, guests[i]).lines.empty()) differing.push_back(i);
+    if (!compare_all(snippets[i], native, guests[i]).lines.empty())
+      differing.push_back({i, std::make_unique<Outcome>(native)});
   }
   statistics_.next_case = first + count_of;
-  for (const unsigned i : differing) {
-    statistics_.differing++;
-    statistics_.running_case = first + i;
-    TRY_VOID(investigate(first + i, snippets[i]));
+  for (Differing& each : differing) {
+    statistics_.running_case = first + each.index;
+    TRY_VOID(investigate(first + each.index, snippets[each.index], std::move(each.native)));
   }
   return {};
 }

@@ -110,6 +110,19 @@ struct Block {
   LinkSite* links = nullptr;
   LinkSite* incoming = nullptr;   ///< far links to this block
   std::uint32_t return_site = 0;  ///< where its CALL returns to, from its hot code; 0 if nothing does
+
+  /// The instruction that the code at `pc` belongs to; null for what stands in front of the first one.
+  const SideEntry* entry_at(const std::uint8_t* pc) const {
+    const SideEntry* entry = nullptr;
+    if (pc >= code && pc < code + hot_bytes) {
+      for (unsigned i = 0; i < instructions && side[i].host_offset <= pc - code; i++) entry = &side[i];
+      return entry;
+    }
+    // In a slow path: the last instruction whose first slow path starts at or before here.
+    for (unsigned i = 0; i < instructions; i++)
+      if (side[i].cold_offset != SideEntry::no_cold && side[i].cold_offset <= pc - cold) entry = &side[i];
+    return entry;
+  }
 };
 
 }  // namespace veneer::cpu::bt

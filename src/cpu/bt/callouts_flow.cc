@@ -181,8 +181,9 @@ bool far_pointer(BtVcpu& v, const CalloutRecord& r, std::uint16_t& selector, std
     return true;
   }
   std::uint64_t address;
-  if (!v.linear_address(r.memory, address, r.operand_bytes + 2u, Access::Read)) return false;
-  return v.read_memory(address, &offset, r.operand_bytes) && v.read_value(address + r.operand_bytes, selector);
+  if (!v.linear_address(r.memory, address, r.memory_bytes, Access::Read)) return false;
+  const unsigned offset_bytes = r.memory_bytes - 2u;
+  return v.read_memory(address, &offset, offset_bytes) && v.read_value(address + offset_bytes, selector);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 // Callouts for the x87 environment and state images: FNSTENV, FLDENV, FNSAVE, FRSTOR. Register-only.
 //
 // The processor itself makes and reads the 32-bit protected-mode image, in a buffer of ours; the 16-bit forms are made
-// of it. Instruction and data pointers in the registers are addresses of ours: images show zeros (docs/QUIRKS.md),
-// which also makes the real-mode formats the same as the protected ones (SDM 1 8.1.10).
+// of it, as are those of real and virtual-8086 mode (SDM 1 8.1.10). Instruction and data pointers in the registers are
+// addresses of ours: images show the guest's (x87_pointers.h).
 #include "base/units.h"
 #include "cpu/bt/callouts.h"
 #include "cpu/bt/engine_impl.h"
@@ -43,9 +43,45 @@ void copy(void* to, const void* from, std::uint64_t n) {
   asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
 }
 
-void hide_pointers(Environment& e) {
-  e.instruction_pointer = e.data_pointer = 0;
+/// Real and virtual-8086 mode have linear addresses in place of selectors and offsets.
+bool real_format(const BtVcpu& v) { return v.mode.has(Mode::REAL | Mode::VM86); }
+
+std::uint32_t low32(std::uint64_t value) { return static_cast<std::uint32_t>(value); }
+std::uint16_t low16(std::uint64_t value) { return static_cast<std::uint16_t>(value); }
+
+void show_pointers(BtVcpu& v, Environment& e) {
+  const X87Pointers p = v.x87_pointers({e.instruction_pointer, e.data_pointer, e.opcode});
+  e.instruction_pointer = low32(p.instruction);
+  e.instruction_selector = p.code_selector;
+  e.opcode = p.opcode;
+  e.data_pointer = low32(p.data);
+  e.data_selector = p.data_selector;
+  if (!real_format(v)) return;
+  const std::uint32_t code = low32(p.instruction + (std::uint64_t{p.code_selector} << 4));
+  const std::uint32_t data = low32(p.data + (std::uint64_t{p.data_selector} << 4));
+  e.instruction_pointer = code & 0xffff;
+  e.instruction_selector = low16((code >> 16) << 12 | p.opcode);
+  e.opcode = low16(code >> 20);
+  e.data_pointer = data & 0xffff;
+  e.data_selector = low16((data >> 16) << 12);
+  e.unused3 = low16(data >> 20);
+}
+
+void take_pointers(BtVcpu& v, Environment& e) {
+  X87Pointers p{e.instruction_pointer, e.data_pointer, e.instruction_selector, e.data_selector,
+                low16(e.opcode & 0x7ff)};
+  if (real_format(v)) {
+    p.opcode = e.instruction_selector & 0x7ff;
+    p.instruction = (e.instruction_pointer & 0xffff) | std::uint32_t{e.opcode & 0xfffu} << 20 |
+                    (e.instruction_selector & 0xf000u) << 4;
+    p.data = (e.data_pointer & 0xffff) | std::uint32_t{e.unused3 & 0xfffu} << 20 | (e.data_selector & 0xf000u) << 4;
+    p.code_selector = p.data_selector = 0;
+  }
+  const HostX87Pointers host = v.keep_x87_pointers(p);
+  e.instruction_pointer = host.instruction;
+  e.data_pointer = host.data;
   e.instruction_selector = e.opcode = e.data_selector = 0;
+  e.unused3 = 0xffff;
 }
 
 bool narrow(const CalloutRecord& r) { return r.memory_bytes == narrow_bytes || r.memory_bytes == narrow_bytes + 80; }
@@ -58,6 +94,8 @@ bool ends_reachable(BtVcpu& v, const CalloutRecord& r, std::uint64_t address, Ac
   const std::uint64_t offset = v.effective_address(r.memory);
   if (!v.engine().amd()) return v.code64() || v.check_segment(segment, offset, r.memory_bytes, access);
   const unsigned field = narrow(r) ? 2 : 4;
+  if (v.code64() && !v.canonical(address + field - 1))
+    return v.raise(r.memory.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
   for (const unsigned at : {0u, field - 1, r.memory_bytes - 1u}) {
     std::uint64_t byte = address + at;
     if (!v.code64() && !v.check_segment(segment, offset + at, 1, access)) return false;
@@ -74,11 +112,13 @@ bool ends_reachable(BtVcpu& v, const CalloutRecord& r, std::uint64_t address, Ac
 
 /// Stores the environment, and the registers behind it if `with_stack`.
 bool store(BtVcpu& v, const CalloutRecord& r, std::uint64_t address, State& state, bool with_stack) {
-  hide_pointers(state.environment);
+  show_pointers(v, state.environment);
   if (!ends_reachable(v, r, address, Access::Write)) return false;
   if (!narrow(r)) return v.write_memory(address, &state, with_stack ? sizeof state : wide_bytes);
   const Environment& e = state.environment;
-  const NarrowEnvironment small{e.control, e.status, e.tags, 0, 0, 0, 0};
+  const NarrowEnvironment small{
+      e.control,      e.status, e.tags, low16(e.instruction_pointer), e.instruction_selector, low16(e.data_pointer),
+      e.data_selector};
   std::uint8_t image[narrow_bytes + stack_bytes];
   copy(image, &small, sizeof small);
   copy(image + narrow_bytes, state.stack, stack_bytes);
@@ -91,14 +131,26 @@ bool load(BtVcpu& v, const CalloutRecord& r, State& state, bool with_stack) {
   if (!ends_reachable(v, r, address, Access::Read)) return false;
   if (!narrow(r)) {
     if (!v.read_memory(address, &state, with_stack ? sizeof state : wide_bytes)) return false;
-    hide_pointers(state.environment);
+    take_pointers(v, state.environment);
     return true;
   }
   std::uint8_t image[narrow_bytes + stack_bytes];
   if (!v.read_memory(address, image, with_stack ? sizeof image : narrow_bytes)) return false;
   NarrowEnvironment small;
   copy(&small, image, sizeof small);
-  state.environment = {small.control, 0xffff, small.status, 0xffff, small.tags, 0xffff, 0, 0, 0, 0, 0, 0xffff};
+  state.environment = {small.control,
+                       0xffff,
+                       small.status,
+                       0xffff,
+                       small.tags,
+                       0xffff,
+                       small.instruction_pointer,
+                       small.instruction_selector,
+                       0,
+                       small.data_pointer,
+                       small.data_selector,
+                       0};
+  take_pointers(v, state.environment);
   copy(state.stack, image + narrow_bytes, stack_bytes);
   return true;
 }

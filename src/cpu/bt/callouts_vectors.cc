@@ -22,19 +22,10 @@ std::uint64_t load64(const std::uint8_t* p) {
   return v;
 }
 
-void store64(std::uint8_t* p, std::uint64_t v) { __builtin_memcpy(p, &v, 8); }
-
 bool mxcsr_valid(BtVcpu& v, const std::uint8_t* image) {
   std::uint32_t mxcsr;
   __builtin_memcpy(&mxcsr, image + 24, 4);
   return (mxcsr & ~v.engine().mxcsr_mask()) == 0;
-}
-
-/// Native FIP and FDP would be addresses of ours: images show none (docs/QUIRKS.md).
-void hide_pointers(std::uint8_t* image) {
-  store64(image + 8, 0);
-  store64(image + 16, 0);
-  image[6] = image[7] = 0;
 }
 
 /// Checks that belong to every instruction of the XSAVE family; false after noting the fault.
@@ -98,7 +89,7 @@ Outcome callout_fxsave(BtVcpu& v, const CalloutRecord& r) {
     asm volatile("fxsave64 %0" : "+m"(*reinterpret_cast<char(*)[legacy_bytes]>(buffer)));
   else
     asm volatile("fxsave %0" : "+m"(*reinterpret_cast<char(*)[legacy_bytes]>(buffer)));
-  hide_pointers(buffer);
+  v.export_x87_pointers(buffer, wide(r));
   return v.write_memory(address, buffer, legacy_bytes) ? Outcome::Continue : Outcome::Fault;
 }
 
@@ -110,6 +101,7 @@ Outcome callout_fxrstor(BtVcpu& v, const CalloutRecord& r) {
   if (!v.read_memory(address, buffer, legacy_bytes)) return Outcome::Fault;
   if (!mxcsr_valid(v, buffer)) return v.fault(VECTOR_GP, 0);
   v.load_vectors();
+  v.import_x87_pointers(buffer, wide(r));
   if (wide(r))
     asm volatile("fxrstor64 %0" : : "m"(*reinterpret_cast<char(*)[legacy_bytes]>(buffer)));
   else
@@ -142,7 +134,7 @@ Outcome callout_xsave(BtVcpu& v, const CalloutRecord& r) {
   else
     asm volatile("xsave %0" : "+m"(*reinterpret_cast<char(*)[4096]>(buffer)) : "a"(low), "d"(high));
   // XSAVEC and XSAVEOPT leave out what is in its initial configuration.
-  if (mask & load64(buffer + header_offset) & 1) hide_pointers(buffer);
+  if (mask & load64(buffer + header_offset) & 1) v.export_x87_pointers(buffer, wide(r));
   return v.write_memory(address, buffer, size) ? Outcome::Continue : Outcome::Fault;
 }
 
@@ -172,6 +164,7 @@ Outcome callout_xrstor(BtVcpu& v, const CalloutRecord& r) {
   const bool loads_mxcsr = compact ? (mask & in_use & 2) != 0 : (mask & 6) != 0;
   if (loads_mxcsr && !mxcsr_valid(v, buffer)) return v.fault(VECTOR_GP, 0);
   v.load_vectors();
+  if (mask & in_use & 1) v.import_x87_pointers(buffer, wide(r));
   const auto low = static_cast<std::uint32_t>(mask), high = static_cast<std::uint32_t>(mask >> 32);
   if (wide(r))
     asm volatile("xrstor64 %0" : : "m"(*reinterpret_cast<char(*)[4096]>(buffer)), "a"(low), "d"(high));

@@ -73,6 +73,17 @@ class CodeCache {
 
   /// Takes over a finished block whose code was written at hot_begin() and cold_begin().
   void commit(Block* block);
+  /// The executable address with this low half, or null.
+  const std::uint8_t* executable_at(std::uint32_t low_half) const {
+    const std::uint32_t offset = low_half - static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(exec_base_));
+    return offset < capacity_ ? exec_base_ + offset : nullptr;
+  }
+  /// Calls f for every block that was made from bytes of this page and is alive.
+  template <typename F>
+  void for_each_block(CodePageId page, F f) const {
+    if (const CodePage* at = page_slot(page))
+      for (const CodePage::Node* n = at->blocks; n; n = n->next) f(*n->block);
+  }
   /// Finds the block that holds this executable address.
   const Block* find_by_code(const void* pc) const;
   /// What links into this page expect in the ExecTable: odd, below 2^28, and no other page's. The page was marked.

@@ -52,6 +52,19 @@ void collect(const Insn& insn, Fields& f) {
   }
 }
 
+/// May leave an x87 in its initial configuration but for the pointers.
+bool changes_x87_pointers_only(ZydisMnemonic mnemonic) {
+  switch (mnemonic) {
+    case ZYDIS_MNEMONIC_FNOP:
+    case ZYDIS_MNEMONIC_FFREE:
+    case ZYDIS_MNEMONIC_FINCSTP:
+    case ZYDIS_MNEMONIC_FDECSTP:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 /// Emits the instruction itself; with `memory`, that is its operand. Stores back registers that live in memory.
@@ -175,6 +188,7 @@ void Translator::emit_native(const Insn& insn) {
       if (flags_need_hardware(insn)) materialise();
       note_native_fault(insn);
       emit_operation(insn, nullptr);
+      if (changes_x87_pointers_only(insn.mnemonic())) engine_.expect_x87_pointers_alone();
       return;
     case AddressForm::Hint:
       return;  // no effect that software can see

@@ -62,6 +62,7 @@ Result<void> BtEngine::create() {
   asm volatile("fxsave %0" : "+m"(image));
   std::memcpy(&mxcsr_mask_, image + 28, 4);
   if (!mxcsr_mask_) mxcsr_mask_ = 0xffbf;
+  try_x87_pointers();
   start_ns_ = monotonic_ns();
   memory_.set_code_write_listener([this](machine::MemorySlot& slot, std::uint64_t offset, std::uint64_t size) {
     const CodeLockGuard hold(cache_.lock());
@@ -72,6 +73,31 @@ Result<void> BtEngine::create() {
     }
   });
   return {};
+}
+
+/// Tries what the host's x87 keeps of its pointers.
+void BtEngine::try_x87_pointers() {
+  constexpr unsigned fcw_at = 0, fsw_at = 2, fip_at = 8;
+  // FSW.ES and an unmasked exception: AMD's processors store pointers with FXSAVE only then.
+  constexpr std::uint16_t unmasked = 0x340, pending = 0x8084;
+  alignas(16) std::uint8_t own[512] = {}, given[512] = {}, taken[512] = {};
+  asm volatile("fxsave64 %0" : "+m"(given));
+  std::memcpy(given + fcw_at, &unmasked, sizeof unmasked);
+  std::memcpy(given + fsw_at, &pending, sizeof pending);
+  for (const unsigned bits : {48u, 57u}) {
+    const std::uint64_t top = std::uint64_t{1} << (bits - 1);
+    std::memcpy(given + fip_at, &top, sizeof top);
+    asm volatile("fxsave64 %0; fxrstor64 %2; fxsave64 %1; fxrstor64 %0" : "+m"(own), "+m"(taken) : "m"(given));
+    std::uint64_t kept;
+    std::memcpy(&kept, taken + fip_at, sizeof kept);
+    if (kept != 0 - top) continue;
+    x87_pointer_bits_ = bits;
+    break;
+  }
+  std::uint16_t environment[14] = {};
+  asm volatile("fxsave64 %0; fninit; fldz; fnstenv %1; fxrstor64 %0" : "+m"(own), "+m"(environment));
+  constexpr unsigned selector_at = 8;
+  x87_selectors_ = environment[selector_at] != 0;
 }
 
 Result<std::unique_ptr<Vcpu>> BtEngine::make_vcpu(unsigned index) {
@@ -151,6 +177,9 @@ void BtVcpu::get_state(ArchState& out) const {
   out.segments[FS].base = b->segment_base[FS];
   out.segments[GS].base = b->segment_base[GS];
   out.kernel_gs_base = b->kernel_gs_base;
+  // Looking an address up changes nothing that software sees.
+  constexpr unsigned xstate_bv_at = 512;
+  if (out.xsave[xstate_bv_at] & 1) const_cast<BtVcpu*>(this)->export_x87_pointers(out.xsave.data(), true);
 }
 
 void BtVcpu::set_state(const ArchState& in) {
@@ -175,6 +204,7 @@ void BtVcpu::replace_state(const ArchState& in) {
   debug_registers_changed();
   flush_all_contexts();
   vectors_loaded_ = false;
+  import_x87_pointers(s.xsave.data(), true);
   select_context();  // gs is loaded again when run() starts
 }
 
@@ -248,6 +278,7 @@ void BtVcpu::close_page(CodePageId id) {
 
 /// Throws the whole code cache away, unless somebody else just did.
 void BtVcpu::flush_code_cache() {
+  settle_x87_pointers();
   const StopGate::Stopped stopped(engine_.stop_gate(), index_, ~std::uint64_t{0});
   const CodeLockGuard hold(engine_.cache().lock());
   if (!engine_.cache().nearly_full()) return;

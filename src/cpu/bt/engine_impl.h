@@ -1,6 +1,7 @@
 // BtEngine: what the vCPUs of one machine share: code cache, translator, policy.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 
@@ -51,6 +52,17 @@ class BtEngine final : public Engine {
   /// AMD processors keep FS and GS base when a null selector is loaded; the guest sees what its CPUID vendor does.
   bool null_keeps_base() const { return null_keeps_base_; }
   bool amd() const { return amd_; }
+  /// The x87 keeps the selectors of its pointers (processors without CPUID.7.0:EBX[13]).
+  bool x87_selectors() const { return x87_selectors_; }
+  /// Pointers have to be looked for even when the x87 is in its initial configuration otherwise: some instructions
+  /// change nothing else, and the guest may load some.
+  bool x87_pointers_alone() const { return x87_pointers_alone_.load(std::memory_order_relaxed); }
+  void expect_x87_pointers_alone() { x87_pointers_alone_.store(true, std::memory_order_relaxed); }
+  /// What the x87 keeps of a 64-bit pointer: as many bits as it has, sign-extended.
+  std::uint64_t kept_of_x87_pointer(std::uint64_t value) const {
+    const unsigned unused = 64 - x87_pointer_bits_;
+    return static_cast<std::uint64_t>(static_cast<std::int64_t>(value << unused) >> unused);
+  }
   /// MXCSR bits that may be set.
   std::uint32_t mxcsr_mask() const { return mxcsr_mask_; }
   /// CLOCK_MONOTONIC when the machine was made: the paravirtual clock's zero.
@@ -100,6 +112,11 @@ class BtEngine final : public Engine {
     bool aligned = false;
   };
   Component components_[8];
+  void try_x87_pointers();
+
+  bool x87_selectors_ = false;
+  std::atomic<bool> x87_pointers_alone_{false};
+  unsigned x87_pointer_bits_ = 64;
   std::uint32_t mxcsr_mask_ = 0xffff;
   std::uint64_t start_ns_ = 0;
   std::once_flag clock_once_;

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "base/bits.h"
+#include "base/units.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"
 #include "cpu/bt/vector_registers.h"
@@ -74,6 +75,12 @@ std::uint64_t active_bytes(const VectorOperands& o, std::uint64_t mask) {
   return bytes;
 }
 
+/// The offset of the operand's byte `n` in its segment does not fit 32 bits.
+bool BtVcpu::wraps_at_4_gib(const AccessDescriptor& d, std::uint64_t address, unsigned n) const {
+  const std::uint64_t base = d.segment == FS || d.segment == GS ? b->segment_base[d.segment] : 0;
+  return address - base + n >= 4 * GiB;
+}
+
 std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) {
   const CalloutRecord& r = record_of(d);
   const std::uint64_t address = b->t0;
@@ -126,6 +133,10 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
       const unsigned element = (starts[i] + lowest) % r.vector.element_bytes;
       if (!in_segment(starts[i] + lowest, r.vector.element_bytes - element)) return fail();
     }
+    // With 67h in 64-bit code the elements of VMASKMOV wrap one by one (Zen 4).
+    if (code64() && r.memory.address_bytes == 4 && r.vector.kind == MaskKind::SignBits &&
+        wraps_at_4_gib(d, address, starts[i] + lowest))
+      at -= 4 * GiB;
     if (!reachable(at)) {
       raise(stack ? VECTOR_SS : VECTOR_GP, 0);
       return fail();

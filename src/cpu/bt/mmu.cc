@@ -506,6 +506,7 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
   }
   // The bounce: the operand goes through a buffer with the same low 6 address bits.
   count.bounces++;
+  bounced_address_ = address;
   b->rip = rip_of(d.offset);  // for the flight recorder
   std::uint8_t* buffer = bounce_area() + (address & 63);
   if (!write || (d.flags & AccessDescriptor::READ)) {

@@ -109,18 +109,7 @@ bool BtVcpu::native_fault(const NativeFault& what, std::uint64_t& pc, std::uint6
   if (!cache.contains(reinterpret_cast<void*>(pc))) return false;
   const Block* block = cache.find_by_code(reinterpret_cast<void*>(pc));
   if (!block) return false;
-  const auto address = reinterpret_cast<const std::uint8_t*>(pc);
-  const SideEntry* entry = nullptr;
-  if (address >= block->code && address < block->code + block->hot_bytes) {
-    const auto offset = address - block->code;
-    for (unsigned i = 0; i < block->instructions && block->side[i].host_offset <= offset; i++) entry = &block->side[i];
-  } else {
-    // In a slow path: the last instruction whose first slow path starts at or before here.
-    const auto offset = address - block->cold;
-    for (unsigned i = 0; i < block->instructions; i++)
-      if (block->side[i].cold_offset != SideEntry::no_cold && block->side[i].cold_offset <= offset)
-        entry = &block->side[i];
-  }
+  const SideEntry* entry = block->entry_at(reinterpret_cast<const std::uint8_t*>(pc));
   auto leave = [&](ExitKind kind, std::uint64_t arg, std::uint16_t guest_offset) {
     b->rip = rip_of(guest_offset);
     b->exit_kind = static_cast<std::uint64_t>(kind);

@@ -14,6 +14,7 @@
 #include "cpu/bt/code_cache.h"
 #include "cpu/bt/context.h"
 #include "cpu/bt/counters.h"
+#include "cpu/bt/x87_pointers.h"
 #include "cpu/engine.h"
 #include "cpu/state.h"
 
@@ -125,6 +126,7 @@ class BtVcpu final : public Vcpu {
   std::uint64_t effective_address(const MemoryOperand& operand) const;
   /// In 64-bit code AMD's processors want the offset that FS or GS is added to canonical by itself.
   bool offset_canonical(unsigned segment, std::uint64_t linear, unsigned size) const;
+  bool wraps_at_4_gib(const AccessDescriptor& d, std::uint64_t address, unsigned n) const;
   bool end_canonical(std::uint64_t address, unsigned size);
   /// No byte of an access gives #GP or #SS for where it is.
   bool range_reachable(const AccessDescriptor& d, std::uint64_t address) const;
@@ -275,6 +277,18 @@ class BtVcpu final : public Vcpu {
     f();
   }
 
+  // ---- x87 pointers (x87_pointers.cc)
+  /// What the guest sees of pointers in the host's registers.
+  X87Pointers x87_pointers(const HostX87Pointers& host);
+  /// The guest loads pointers: what goes into the host's registers instead.
+  HostX87Pointers keep_x87_pointers(const X87Pointers& loaded);
+  /// Turns the pointers of an FXSAVE image made by the host's processor into the guest's, and the other way round.
+  /// `wide`: in the form with 64-bit pointers.
+  void export_x87_pointers(std::uint8_t* image, bool wide);
+  void import_x87_pointers(std::uint8_t* image, bool wide);
+  /// Makes the saved state independent of the code cache.
+  void settle_x87_pointers();
+
   // ---- run loop (run.cc)
   std::uint64_t rip_of(std::uint16_t offset) const {
     const std::uint64_t linear = b->page_address + offset;
@@ -331,6 +345,14 @@ class BtVcpu final : public Vcpu {
   bool fetch_page(std::uint64_t linear, CodePageId& page);
   bool memory_pages(std::uint64_t address, unsigned size, Access access, bool supervisor);
   void load_gs() const;
+  static void host_x87_pointers_to(const HostX87Pointers& host, std::uint8_t* image);
+  bool linear_page_of(const Block& block, std::uint64_t& page);
+  bool decode_x87_of(const Block& block, unsigned index, X87Instruction& out);
+  bool x87_data_of(Mode block_mode, std::uint64_t page, const X87Instruction& x87, std::uint32_t data, bool walk_for_it,
+                   X87Pointers& out);
+  bool is_at_host(Regime regime, std::uint64_t linear, std::uint32_t data, bool walk_for_it);
+  bool linear_of_host(Regime regime, std::uint32_t data, std::uint64_t& linear) const;
+  void find_x87_data(const Block& last, unsigned index, std::uint64_t page, std::uint32_t data, X87Pointers& out);
   bool deliver_long_mode(const Fault& what, EventKind kind, std::uint64_t return_rip);
   bool deliver_protected(const Fault& what, EventKind kind, std::uint64_t return_rip);
   bool deliver_real(const Fault& what, std::uint64_t return_rip);
@@ -386,6 +408,8 @@ class BtVcpu final : public Vcpu {
     unsigned first_bytes = 0;
     std::uint64_t bytes = 0;
   } masked_;
+  std::uint64_t bounced_address_ = 0;  ///< what the bounce buffer was last used for
+  X87Pointers x87_loaded_;             ///< see HostX87Pointers::loaded
   std::atomic<bool> exit_requested_{false};
   std::atomic<bool> look_{false};
   std::uint64_t good_poll_ = 0;

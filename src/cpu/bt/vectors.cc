@@ -11,10 +11,18 @@ void BtVcpu::save_vectors() {
                : "+m"(*s.xsave.data())
                : "a"(static_cast<std::uint32_t>(mask)), "d"(mask >> 32)
                : "memory");
-  // Native instruction and data pointers are addresses of ours: neither snapshots nor guests see them (docs/QUIRKS.md).
-  constexpr unsigned opcode = 6, instruction_pointer = 8, data_pointer = 16;
-  s.xsave[opcode] = s.xsave[opcode + 1] = 0;
-  __builtin_memset(s.xsave.data() + instruction_pointer, 0, data_pointer + 8 - instruction_pointer);
+  // AMD's processors leave the x87 pointers out when no exception is pending, but load them.
+  constexpr unsigned xstate_bv_at = 512;
+  if (engine_.amd() && ((s.xsave[xstate_bv_at] & 1) || engine_.x87_pointers_alone())) {
+    struct {
+      std::uint32_t control, status, tags, instruction;
+      std::uint16_t code_selector, opcode;
+      std::uint32_t data, data_selector;
+    } environment;
+    asm volatile("fnstenv %0" : "=m"(environment));
+    host_x87_pointers_to({environment.instruction, environment.data, environment.opcode}, s.xsave.data());
+    if (environment.instruction | environment.data) s.xsave[xstate_bv_at] |= 1;
+  }
   // What C++ expects (SysV ABI 3.2.1): all exceptions masked, empty x87 stack.
   const std::uint32_t mxcsr = 0x1f80;
   asm volatile("fninit; ldmxcsr %0; vzeroupper" : : "m"(mxcsr) : "memory");

@@ -55,13 +55,13 @@ void narrow_branch(ZydisDecodedInstruction& instruction, ZydisDecodedOperand* op
   if (operands[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE) operands[0].size = 16;
 }
 
-/// Far CALL and JMP know no 64-bit offset on AMD processors: REX.W gives them a 32-bit one (APM 3 JMP far).
+/// Far CALL and JMP know no 64-bit offset on AMD processors: with REX.W the pointer has a 32-bit one (APM 3 JMP far),
+/// though CALL pushes 64 bits.
 void narrow_far_pointer(ZydisDecodedInstruction& instruction, ZydisDecodedOperand* operands) {
   if (instruction.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR || !instruction.raw.rex.W) return;
   if (instruction.mnemonic != ZYDIS_MNEMONIC_CALL && instruction.mnemonic != ZYDIS_MNEMONIC_JMP) return;
-  constexpr unsigned selector_bits = 16;
-  instruction.operand_width = 32;
-  operands[0].size = static_cast<ZyanU16>(instruction.operand_width + selector_bits);
+  constexpr ZyanU16 pointer_bits = 32 + 16;
+  operands[0].size = pointer_bits;
 }
 
 /// Where AMD's processors read an encoding otherwise than Intel's.
