@@ -28,6 +28,10 @@ class Assembler {
     end_ = end;
   }
   Mark here() const { return at_; }
+  /// Registers that emitted code has written since clear_written(), apart from those of re-encoded guest instructions.
+  bool has_written(Host r) const { return (written_ >> r) & 1; }
+  void wrote(Host r) { written_ |= 1u << r; }
+  void clear_written(Host r) { written_ &= ~(1u << r); }
   std::size_t room() const { return static_cast<std::size_t>(end_ - at_); }
 
   void byte(unsigned b) { *at_++ = static_cast<std::uint8_t>(b); }
@@ -45,13 +49,15 @@ class Assembler {
   }
 
   // mov r64, r64 / r32, r32
-  void mov(Host to, Host from) { rex_rr(1, from, to), byte(0x89), modrm_rr(from, to); }
-  void mov32(Host to, Host from) { rex_rr(0, from, to), byte(0x89), modrm_rr(from, to); }
+  void mov(Host to, Host from) { wrote(to), rex_rr(1, from, to), byte(0x89), modrm_rr(from, to); }
+  void mov32(Host to, Host from) { wrote(to), rex_rr(0, from, to), byte(0x89), modrm_rr(from, to); }
   void mov_imm32(Host to, std::uint32_t v) {  // zero-extends
+    wrote(to);
     if (to >= 8) byte(0x41);
     byte(0xb8 + (to & 7)), imm32(static_cast<std::int32_t>(v));
   }
   void mov_imm(Host to, std::uint64_t v) {
+    wrote(to);
     if (v <= 0xffffffffu) return mov_imm32(to, static_cast<std::uint32_t>(v));
     if (static_cast<std::int64_t>(v) == static_cast<std::int32_t>(v)) {
       byte(0x48 | (to >> 3)), byte(0xc7), byte(0xc0 | (to & 7)), imm32(static_cast<std::int32_t>(v));
@@ -61,10 +67,11 @@ class Assembler {
   }
 
   // gs:[displacement]
-  void load_gs(Host to, std::int32_t disp) { gs_op(1, 0x8b, to, disp); }
-  void load_gs32(Host to, std::int32_t disp) { gs_op(0, 0x8b, to, disp); }
+  void load_gs(Host to, std::int32_t disp) { wrote(to), gs_op(1, 0x8b, to, disp); }
+  void load_gs32(Host to, std::int32_t disp) { wrote(to), gs_op(0, 0x8b, to, disp); }
   /// movzx r32, word gs:[disp]: as wide as store_gs16, or the store would not forward.
   void load_gs16(Host to, std::int32_t disp) {
+    wrote(to);
     byte(0x65), rex(false, to, 0, 0), byte(0x0f), byte(0xb7), byte(((to & 7u) << 3) | 4), byte(0x25), imm32(disp);
   }
   void cmp_gs(Host r, std::int32_t disp) { gs_op(1, 0x3b, r, disp); }
@@ -74,14 +81,14 @@ class Assembler {
   void jmp_gs(std::int32_t disp) { gs_op(0, 0xff, static_cast<Host>(4), disp); }
   void call_gs(std::int32_t disp) { gs_op(0, 0xff, static_cast<Host>(2), disp); }
   // gs:[index*8 + displacement]
-  void load_gs_index8(Host to, Host index, std::int32_t disp) { gs_index_op(0x8b, to, index, disp); }
-  void add_gs_index8(Host to, Host index, std::int32_t disp) { gs_index_op(0x03, to, index, disp); }
+  void load_gs_index8(Host to, Host index, std::int32_t disp) { wrote(to), gs_index_op(0x8b, to, index, disp); }
+  void add_gs_index8(Host to, Host index, std::int32_t disp) { wrote(to), gs_index_op(0x03, to, index, disp); }
   void jmp_gs_index8(Host index, std::int32_t disp) { indirect_gs_index8(4, index, disp); }
   void call_gs_index8(Host index, std::int32_t disp) { indirect_gs_index8(2, index, disp); }
 
   /// lea to, [base + disp]; 32-bit form truncates.
   void lea(Host to, Host base, std::int32_t disp, bool wide = true) {
-    rex(wide, to, 0, base), byte(0x8d), modrm_mem(to, base, disp);
+    wrote(to), rex(wide, to, 0, base), byte(0x8d), modrm_mem(to, base, disp);
   }
   /// The same, 7 bytes long whatever the displacement.
   void lea_long(Host to, Host base, std::int32_t disp) {
@@ -91,7 +98,7 @@ class Assembler {
   /// lea to, [base + index*scale + disp]
   void lea(Host to, Host base, Host index, unsigned scale_log2, std::int32_t disp, bool wide = true) {
     VENEER_ASSERT(index != rsp);
-    rex(wide, to, index, base), byte(0x8d);
+    wrote(to), rex(wide, to, index, base), byte(0x8d);
     const unsigned sib = (scale_log2 << 6) | ((index & 7u) << 3) | (base & 7u);
     if (disp == 0 && (base & 7) != 5) {
       byte(((to & 7u) << 3) | 4), byte(sib);
@@ -104,23 +111,30 @@ class Assembler {
   /// lea to, [index*scale + disp]
   void lea_index(Host to, Host index, unsigned scale_log2, std::int32_t disp, bool wide = true) {
     VENEER_ASSERT(index != rsp);
-    rex(wide, to, index, 0), byte(0x8d);
+    wrote(to), rex(wide, to, index, 0), byte(0x8d);
     byte(((to & 7u) << 3) | 4), byte((scale_log2 << 6) | ((index & 7u) << 3) | 5), imm32(disp);
   }
 
   // [base + index] with an operand of 8 << n bits: mov only
-  void load(unsigned size, Host to, Host base, Host index) { mem_bi(size, size == 1 ? 0x8a : 0x8b, to, base, index); }
+  void load(unsigned size, Host to, Host base, Host index) {
+    wrote(to), mem_bi(size, size == 1 ? 0x8a : 0x8b, to, base, index);
+  }
   void store(unsigned size, Host base, Host index, Host from) {
     mem_bi(size, size == 1 ? 0x88 : 0x89, from, base, index);
   }
   /// mov between a 64-bit register and [base + index + disp]
-  void load_at(Host to, Host base, Host index, std::int32_t disp) { mem_bid(0x8b, to, base, index, disp); }
+  void load_at(Host to, Host base, Host index, std::int32_t disp) { wrote(to), mem_bid(0x8b, to, base, index, disp); }
   void store_at(Host base, Host index, std::int32_t disp, Host from) { mem_bid(0x89, from, base, index, disp); }
+  void store64(Host base, std::int32_t disp, Host from) {
+    rex(true, from, 0, base), byte(0x89), modrm_mem(from, base, disp);
+  }
   /// mov r64, [base + disp]
-  void load64(Host to, Host base, std::int32_t disp) { rex(true, to, 0, base), byte(0x8b), modrm_mem(to, base, disp); }
+  void load64(Host to, Host base, std::int32_t disp) {
+    wrote(to), rex(true, to, 0, base), byte(0x8b), modrm_mem(to, base, disp);
+  }
   /// lea to, [base + index + disp32]: the answer is the position of the displacement.
   Mark lea_disp32(Host to, Host base, Host index) {
-    rex(true, to, index, base), byte(0x8d);
+    wrote(to), rex(true, to, index, base), byte(0x8d);
     byte(0x84 | ((to & 7u) << 3)), byte(((index & 7u) << 3) | (base & 7u));
     return rel32_slot();
   }
@@ -131,29 +145,31 @@ class Assembler {
   }
   void ret(std::uint16_t release) { byte(0xc2), byte(release & 0xff), byte(release >> 8); }
   /// mov r32, [base] (the loop poll)
-  void load32(Host to, Host base) { rex(false, to, 0, base), byte(0x8b), modrm_mem(to, base, 0); }
+  void load32(Host to, Host base) { wrote(to), rex(false, to, 0, base), byte(0x8b), modrm_mem(to, base, 0); }
 
   void rorx(Host to, Host from, unsigned count) {
-    byte(0xc4), byte((to >= 8 ? 0 : 0x80u) | 0x40u | (from >= 8 ? 0 : 0x20u) | 3u), byte(0xfb), byte(0xf0);
+    wrote(to), byte(0xc4), byte((to >= 8 ? 0 : 0x80u) | 0x40u | (from >= 8 ? 0 : 0x20u) | 3u), byte(0xfb), byte(0xf0);
     byte(0xc0 | ((to & 7u) << 3) | (from & 7u)), byte(count);
   }
   void shrx(Host to, Host from, Host count) { shift_x(3, to, from, count); }
   void shlx(Host to, Host from, Host count) { shift_x(1, to, from, count); }
   void sarx(Host to, Host from, Host count) { shift_x(2, to, from, count); }
-  void movsx16(Host to, Host from) { rex_rr(1, to, from), byte(0x0f), byte(0xbf), modrm_rr(to, from); }
-  void movsxd(Host to, Host from) { rex_rr(1, to, from), byte(0x63), modrm_rr(to, from); }
-  void mov16(Host to, Host from) { byte(0x66), rex_rr(0, from, to), byte(0x89), modrm_rr(from, to); }
-  void movzx16(Host to, Host from) { rex_rr(0, to, from), byte(0x0f), byte(0xb7), modrm_rr(to, from); }
-  void add(Host to, Host from) { rex_rr(1, from, to), byte(0x01), modrm_rr(from, to); }
+  void movsx16(Host to, Host from) { wrote(to), rex_rr(1, to, from), byte(0x0f), byte(0xbf), modrm_rr(to, from); }
+  void movsxd(Host to, Host from) { wrote(to), rex_rr(1, to, from), byte(0x63), modrm_rr(to, from); }
+  void mov16(Host to, Host from) { wrote(to), byte(0x66), rex_rr(0, from, to), byte(0x89), modrm_rr(from, to); }
+  void movzx16(Host to, Host from) { wrote(to), rex_rr(0, to, from), byte(0x0f), byte(0xb7), modrm_rr(to, from); }
+  void add(Host to, Host from) { wrote(to), rex_rr(1, from, to), byte(0x01), modrm_rr(from, to); }
   void cmp_imm32(Host r, std::int32_t v) { byte(0x48 | (r >> 3)), byte(0x81), byte(0xf8 | (r & 7)), imm32(v); }
   enum class Alu : std::uint8_t { Add = 0, Sub = 5, Cmp = 7 };
   void alu(Alu op, Host to, Host from, bool wide) {
+    wrote(to);
     rex(wide, from, 0, to), byte(static_cast<unsigned>(op) << 3 | 1), modrm_rr(from, to);
   }
   void alu_imm32(Alu op, Host to, std::int32_t v, bool wide) {
+    wrote(to);
     rex(wide, 0, 0, to), byte(0x81), byte(0xc0 | static_cast<unsigned>(op) << 3 | (to & 7u)), imm32(v);
   }
-  void not_(Host r) { rex(true, 0, 0, r), byte(0xf7), byte(0xd0 | (r & 7u)); }
+  void not_(Host r) { wrote(r), rex(true, 0, 0, r), byte(0xf7), byte(0xd0 | (r & 7u)); }
   void test(Host x, Host y, bool wide) { rex(wide, y, 0, x), byte(0x85), modrm_rr(y, x); }
   void lahf() { byte(0x9f); }
   void sahf() { byte(0x9e); }
@@ -186,6 +202,7 @@ class Assembler {
 
  private:
   void shift_x(unsigned pp, Host to, Host from, Host count) {  // 64-bit SHLX, SARX, SHRX
+    wrote(to);
     byte(0xc4), byte((to >= 8 ? 0 : 0x80u) | 0x40u | (from >= 8 ? 0 : 0x20u) | 2u);
     byte(0x80u | ((~static_cast<unsigned>(count) & 15u) << 3) | pp), byte(0xf7);
     byte(0xc0 | ((to & 7u) << 3) | (from & 7u));
@@ -242,6 +259,7 @@ class Assembler {
     byte(opcode), byte(((reg & 7u) << 3) | 4), byte(((index & 7u) << 3) | (base & 7u));
   }
 
+  std::uint32_t written_ = 0;
   std::uint8_t* at_ = nullptr;
   std::uint8_t* end_ = nullptr;
 };

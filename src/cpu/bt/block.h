@@ -77,6 +77,7 @@ struct Block;
 struct LinkSite {
   Block* owner = nullptr;
   Block* linked = nullptr;
+  LinkSite* next = nullptr;              ///< of the owner's
   LinkSite* next_incoming = nullptr;     ///< of the far links to `linked`
   std::uint32_t rel32_offset = 0;        ///< from the owner's hot code
   std::int32_t unlinked_distance = 0;    ///< near: the rel32 that leads to the slow path which asks for linking
@@ -98,7 +99,6 @@ struct Block {
   std::uint16_t guest_bytes = 0;
   bool straddles = false;
   bool dead = false;
-  std::uint8_t link_count = 0;
   std::uint8_t instructions = 0;
   const std::uint8_t* code = nullptr;  ///< executable address of the indirect entry
   const std::uint8_t* cold = nullptr;  ///< executable address of its slow paths, in a region of their own

@@ -156,7 +156,7 @@ bool CodeCache::nearly_full() const {
 }
 
 void* CodeCache::arena(std::size_t bytes) {
-  const std::uint64_t size = align_up(bytes, 16);
+  const std::uint64_t size = align_up(bytes, 8);
   VENEER_ASSERT(arena_used_ + size <= arena_capacity_);
   std::uint8_t* p = arena_base_ + arena_used_;
   arena_used_ += size;
@@ -310,12 +310,12 @@ void CodeCache::kill(Block* block) {
   while (block->incoming) unlink(*block->incoming);
   // Its own links would not be found again when their targets die. Somebody may be in the block, or return to its
   // return site, which holds nothing of the guest's but the way on: that way leads to the look-up now.
-  for (unsigned i = 0; i < block->link_count; i++)
-    if (block->links[i].linked) unlink(block->links[i]);
+  for (LinkSite* site = block->links; site; site = site->next)
+    if (site->linked) unlink(*site);
   // Near links come from the same page only.
   for (CodePage::Node* n = page_slot(block->page)->blocks; n; n = n->next)
-    for (unsigned i = 0; i < n->block->link_count; i++)
-      if (LinkSite& site = n->block->links[i]; site.linked == block && !site.far()) unlink(site);
+    for (LinkSite* site = n->block->links; site; site = site->next)
+      if (site->linked == block && !site->far()) unlink(*site);
 }
 
 bool CodeCache::invalidate(CodePageId id, std::uint64_t offset, std::uint64_t size) {

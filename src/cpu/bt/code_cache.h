@@ -71,6 +71,12 @@ class CodeCache {
     return static_cast<T*>(arena(n * sizeof(T)));
   }
 
+  /// How emitted code names something in the arena, and back.
+  std::uint32_t arena_name(const void* p) const {
+    return static_cast<std::uint32_t>((static_cast<const std::uint8_t*>(p) - arena_base_) / 8);
+  }
+  void* arena_at(std::uint32_t name) const { return arena_base_ + std::uint64_t{name} * 8; }
+
   /// Takes over a finished block whose code was written at hot_begin() and cold_begin().
   void commit(Block* block);
   /// The executable address with this low half, or null.
@@ -91,6 +97,12 @@ class CodeCache {
   /// The displacement of a far link's comparison that no ExecTable entry satisfies.
   static constexpr std::int32_t never_expected(std::int32_t target) {
     return -static_cast<std::int32_t>((target & page_offset_mask) + 2);
+  }
+  /// The link whose name stands at this executable address (Translator::ask_for_link).
+  LinkSite* link_asked_for(const void* name_at) const {
+    std::uint32_t name;
+    __builtin_memcpy(&name, name_at, sizeof name);
+    return static_cast<LinkSite*>(arena_at(name));
   }
   /// Points a patchable jump at `to`. With `others` running, a far link stays with the page it was first made for.
   void link(LinkSite& site, Block* to, bool others);

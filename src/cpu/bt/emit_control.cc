@@ -82,25 +82,38 @@ void Translator::goto_address_in_t0(const Insn* branch, Via via) {
 /// Takes half a pair from the return stack: nobody will return to it natively.
 void Translator::drop_pair() { a_.lea(rsp, rsp, 8); }
 
-/// Pads so that the rel32 behind an opcode of `opcode_bytes` is 4-aligned and can be patched in one store.
+/// Pads so that the four bytes behind an opcode of `opcode_bytes` do not leave an aligned quadword: then they are
+/// patched in one store that every processor sees whole (AMD APM 2 7.3.2; SDM 3A 9.1.1).
 void Translator::align_rel32(unsigned opcode_bytes) {
-  const auto at = reinterpret_cast<std::uintptr_t>(a_.here()) + opcode_bytes;
-  a_.nops(static_cast<unsigned>((4 - (at & 3)) & 3));
+  const auto at = (reinterpret_cast<std::uintptr_t>(a_.here()) + opcode_bytes) & 7;
+  if (at > 4) a_.nops(static_cast<unsigned>(8 - at));
+}
+
+LinkSite& Translator::new_link() {
+  VENEER_ASSERT(link_count_ < max_links);
+  auto* link = new (cache_.arena(sizeof(LinkSite))) LinkSite;
+  link->owner = block_;
+  links_[link_count_++] = link;
+  return *link;
+}
+
+/// Leaves for the run loop, which finds the link's target and patches the link.
+void Translator::ask_for_link(const LinkSite& link) {
+  a_.call_gs(VENEER_BLOCK_OFFSET(stub_link));
+  a_.imm32(static_cast<std::int32_t>(cache_.arena_name(&link)));
 }
 
 /// Makes the jump or call at `rel32` one that is linked to `target` in this page once that is translated.
 void Translator::linkable_jump(Assembler::Mark rel32, std::int32_t target) {
-  VENEER_ASSERT(link_count_ < max_links && cold_count_ < max_cold);
-  LinkSite& link = links_[link_count_];
-  link.owner = block_;
+  VENEER_ASSERT(cold_count_ < max_cold);
+  LinkSite& link = new_link();
   link.rel32_offset = static_cast<std::uint32_t>(rel32 - start_);
   link.target = target;
   Cold& cold = cold_[cold_count_++];
   cold = Cold{};
   cold.kind = ColdKind::Link;
   cold.from = rel32;
-  cold.target = target;
-  cold.link = link_count_++;
+  cold.link = link_count_ - 1;
 }
 
 /// Goes on if the ExecTable has at T0's page what `displacement` is minus the expectation and offset of, else to the
@@ -121,19 +134,21 @@ Assembler::Mark Translator::check_mapping(std::int32_t displacement, Assembler::
 
 /// Leaves the block for a place in another page: linked, behind a look at what is mapped there.
 void Translator::goto_far_offset(std::int32_t target, const Insn* branch, Via via) {
-  VENEER_ASSERT(link_count_ < max_links && cold_count_ < max_cold);
-  LinkSite& link = links_[link_count_];
-  link.owner = block_;
+  VENEER_ASSERT(cold_count_ < max_cold);
+  LinkSite& link = new_link();
   link.target = target;
   link.note = note_of(branch);
-  address_to_t0(target);
+  if (via == Via::PairedCall && return_in_t2_)
+    a_.lea(T0, T2, target - branch->next_offset(), wide_address());  // T2 is the return address still
+  else
+    address_to_t0(target);
   Assembler::Mark compared;
   Cold& cold = cold_[cold_count_++];
   cold = Cold{};
   cold.kind = ColdKind::FarLink;
   cold.from = check_mapping(CodeCache::never_expected(target), compared);
   cold.paired = via == Via::PairedCall;
-  cold.link = link_count_++;
+  cold.link = link_count_ - 1;
   link.expectation_offset = static_cast<std::uint32_t>(compared - start_);
   a_.mov(rcx, T1);
   align_rel32(1);
@@ -391,7 +406,11 @@ void Translator::emit_call(const Insn& insn) {
     materialise();
     poll();
   }
-  flags_before_stack_access(insn);
+  const bool grouped = insn.group >= 0;
+  if (grouped)
+    drop_lost_recipe(insn);
+  else
+    flags_before_stack_access(insn);
   if (!direct) {
     if (insn.memory_op >= 0) {
       effective_address(memory_operand(insn));
@@ -409,12 +428,26 @@ void Translator::emit_call(const Insn& insn) {
       a_.store_gs(VENEER_BLOCK_OFFSET(temp), size == 8 ? target : T0);
     }
   }
-  stack_address(-static_cast<std::int32_t>(size));
-  Cold& cold = check(insn, {.size = size, .write = true, .read = keeps_under_call(insn), .stack = true, .stay = true},
-                     &Translator::call_body);
-  call_body(insn, false);
-  finish_access(cold);
+  if (grouped) {
+    const HostOperand at = stack_group_operand(insn, -static_cast<std::int32_t>(size));
+    const auto index = static_cast<Host>(at.index);
+    if (keeps_under_call(insn)) {
+      a_.load_at(T2, at.base, index, at.displacement);
+      a_.store_gs(VENEER_BLOCK_OFFSET(under_call), T2);
+    }
+    a_.load_gs(T2, VENEER_BLOCK_OFFSET(page_address));
+    a_.lea(T2, T2, insn.next_offset());
+    a_.store_at(at.base, index, at.displacement, T2);
+    move_stack(-static_cast<std::int32_t>(size));
+  } else {
+    stack_address(-static_cast<std::int32_t>(size));
+    Cold& cold = check(insn, {.size = size, .write = true, .read = keeps_under_call(insn), .stack = true, .stay = true},
+                       &Translator::call_body);
+    call_body(insn, false);
+    finish_access(cold);
+  }
   if (paired) a_.push(T2);  // the return address
+  return_in_t2_ = flags_.at == FlagsAt::Hardware;
   materialise();
   // No poll here: the return address is pushed already, so this is no instruction boundary.
   const Via via = paired ? Via::PairedCall : Via::Jump;

@@ -134,7 +134,14 @@ unsigned Translator::segment_of(const Insn& insn, const AccessSpec& spec) const 
   return !wide || segment == FS || segment == GS ? segment : 0;
 }
 
-/// The check of an access at T0. Afterwards [T0 + T1] is the operand. Uses T2.
+/// True when the operand is reached by adding the addend to its base: [base + T1 + displacement].
+bool Translator::plain_operand(const MemoryOperand& m) const {
+  return mode_.has(Mode::CODE64) && !mode_.has(Mode::ALIGN_CHECK) && m.address_bytes == 8 && m.base < gpr_count &&
+         resident(m.base) && m.index == MemoryOperand::none && m.segment != FS && m.segment != GS &&
+         fits32(m.displacement);
+}
+
+/// The check of an access at T0. Afterwards [T0 + T1] is the operand (AccessSpec has other ways). Uses T2.
 Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Body body) {
   VENEER_ASSERT(cold_count_ < max_cold);
   Cold& cold = cold_[cold_count_++];
@@ -174,11 +181,16 @@ Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Bo
   a_.rorx(T1, T0, page_shift);
   a_.movzx16(T1, T1);
   if (!cold.preserved) {
-    a_.mov(T2, T0);
-    a_.add_gs_index8(T2, T1, tlb_offset(spec.write));  // offset in page if the tag matches, else something huge
-    a_.cmp_imm32(T2, static_cast<std::int32_t>(page_size) - size);
+    const Host offset = spec.keeps_address ? T2 : T0;
+    if (spec.keeps_address) a_.mov(T2, T0);
+    a_.add_gs_index8(offset, T1, tlb_offset(spec.write));  // offset in page if the tag matches, else something huge
+    a_.cmp_imm32(offset, static_cast<std::int32_t>(page_size) - size);
     cold.from = a_.jcc(Cond::A);
-    a_.load_gs_index8(T1, T1, addend_offset());
+    if (spec.to_host)
+      a_.add_gs_index8(T0, T1, addend_offset());
+    else
+      a_.load_gs_index8(T1, T1, addend_offset());
+    cold.address_lost = spec.to_host || !spec.keeps_address;
   } else {
     // Flag-free: (offset + size - 1) >> 12 is zero, tested by JRCXZ.
     if (!cold.from_limit) a_.store_gs(VENEER_BLOCK_OFFSET(rcx_save), rcx);
@@ -191,7 +203,9 @@ Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Bo
     cold.from = a_.jmp();
     a_.bind8(ok);
     a_.load_gs(rcx, VENEER_BLOCK_OFFSET(rcx_save));
+    if (spec.to_host) a_.lea(T0, T0, T1, 0, 0);
   }
+  cold.to_host = spec.to_host;
   cold.resume = a_.here();
   SideEntry& side = side_[&insn - insns_];
   side.flags = flags_.at;
@@ -203,10 +217,12 @@ void Translator::emit_cold_access(Cold& cold) {
   if (cold.from_limit) a_.bind(cold.from_limit);
   SideEntry& side = side_[cold.insn - insns_];
   if (side.cold_offset == SideEntry::no_cold) side.cold_offset = static_cast<std::uint16_t>(a_.here() - cold_start_);
-  if (cold.preserved)
+  if (cold.preserved) {
     a_.load_gs(rcx, VENEER_BLOCK_OFFSET(rcx_save));
-  else
+  } else {
+    if (cold.address_lost) effective_address(cold.address);
     emit_rebuild(cold.flags);
+  }
   // T0 survives: recipes use T2 at most.
   a_.call_gs(VENEER_BLOCK_OFFSET(stub_memory));
   AccessDescriptor d = cold.descriptor;

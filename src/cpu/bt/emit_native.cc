@@ -114,6 +114,7 @@ void Translator::emit_operation(const Insn& insn, const HostOperand* memory) {
     *field.slot = scratch[at];
   }
   emit_encoded(a_, insn, sub);
+  for (unsigned at = 0; at < used; at++) a_.wrote(scratch[at]);
   for (unsigned at = 0; at < used; at++) {
     bool written = false;
     for (unsigned j = 0; j < f.count; j++) written |= f.list[j].guest == homes[at] && f.list[j].written;
@@ -167,7 +168,9 @@ void Translator::native_body(const Insn& insn, bool cold) {
     if (flags_need_hardware(insn)) materialise();
     side_[&insn - insns_].flags = flags_.at;
   }
-  const HostOperand operand;
+  HostOperand operand;
+  const MemoryOperand m = memory_operand(insn);
+  if (!cold && plain_operand(m)) operand = {host_of(m.base), T1, static_cast<std::int32_t>(m.displacement)};
   emit_operation(insn, &operand);
 }
 
@@ -218,14 +221,17 @@ void Translator::emit_native(const Insn& insn) {
   }
   if (insn.group >= 0) return emit_grouped(insn);
   flags_before_access(insn);
-  effective_address(memory_operand(insn));
+  const MemoryOperand m = memory_operand(insn);
+  effective_address(m);
   AccessSpec spec{.size = insn.op[insn.memory_op].size / 8u};
   if (spec.size == 0) return emit_undefined(insn);
   spec.write = insn.row.access == x86::MemAccess::Write || insn.row.access == x86::MemAccess::ReadWrite;
   // x87 stores write nothing, or (FBSTP) a part, when an unmasked exception comes up.
   spec.read = insn.row.access != x86::MemAccess::Write || x86::suppresses_faults(insn.z, insn.row) ||
               insn.row.fp == x86::FpClass::X87;
+  spec.keeps_address = !plain_operand(m);
   Cold& cold = check(insn, spec, &Translator::native_body);
+  cold.address = m;
   native_body(insn, false);
   finish_access(cold);
 }

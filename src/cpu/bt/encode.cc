@@ -84,9 +84,15 @@ void emit_encoded(Assembler& a, const Insn& insn, const Substitution& s) {
     const bool x = memory ? extended(s.index) : raw.vex.X == 0;
     const bool b = memory ? extended(s.base) : s.rm >= 0 ? extended(s.rm) : raw.vex.B == 0;
     const unsigned vvvv = s.vvvv >= 0 ? static_cast<unsigned>(s.vvvv) : (~static_cast<unsigned>(raw.vex.vvvv) & 15u);
-    a.byte(0xc4);
-    a.byte((r ? 0 : 0x80u) | (x ? 0 : 0x40u) | (b ? 0 : 0x20u) | raw.vex.m_mmmm);
-    a.byte((raw.vex.W ? 0x80u : 0) | ((~vvvv & 15u) << 3) | (raw.vex.L ? 4u : 0) | raw.vex.pp);
+    const unsigned low = ((~vvvv & 15u) << 3) | (raw.vex.L ? 4u : 0) | raw.vex.pp;
+    if (!x && !b && !raw.vex.W && raw.vex.m_mmmm == 1) {  // the two-byte form says all of it
+      a.byte(0xc5);
+      a.byte((r ? 0 : 0x80u) | low);
+    } else {
+      a.byte(0xc4);
+      a.byte((r ? 0 : 0x80u) | (x ? 0 : 0x40u) | (b ? 0 : 0x20u) | raw.vex.m_mmmm);
+      a.byte((raw.vex.W ? 0x80u : 0) | low);
+    }
     a.byte(z.opcode);
     if (has_modrm) {
       put_modrm(a, insn, s, s.reg >= 0 ? static_cast<unsigned>(s.reg) & 7 : raw.modrm.reg);

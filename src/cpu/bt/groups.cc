@@ -88,7 +88,14 @@ bool groupable(const Insn& insn, MemoryOperand& m, unsigned& size, bool& write) 
   m = MemoryOperand{};
   m.base = RSP;
   m.segment = SS;
+  m.address_bytes = 8;
   size = 8;
+  if (n == ZYDIS_MNEMONIC_CALL && insn.op[0].type != ZYDIS_OPERAND_TYPE_MEMORY &&
+      insn.op[0].type != ZYDIS_OPERAND_TYPE_POINTER) {
+    m.displacement = -8;
+    write = true;
+    return true;
+  }
   if (n == ZYDIS_MNEMONIC_PUSH && insn.op[0].type != ZYDIS_OPERAND_TYPE_MEMORY &&
       (insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ||
        ZydisRegisterGetClass(insn.op[0].reg.value) == ZYDIS_REGCLASS_GPR64)) {
@@ -146,6 +153,7 @@ void Translator::plan_groups() {
         group.high = joint_high;
         group.members++;
         insn.group = static_cast<std::int8_t>(g);
+        insn.group_at = static_cast<std::int32_t>(low);
         break;
       }
       if (insn.group < 0 && whole && (based || rip) && group_count_ < max_groups) {
@@ -159,6 +167,8 @@ void Translator::plan_groups() {
         group.high = high;
         group.members = 1;
         group.leader = static_cast<std::uint8_t>(i);
+        group.by_host = !plain_operand(m);
+        insn.group_at = static_cast<std::int32_t>(low);
         group.leader_delta = based ? delta[m.base] : 0;
         insn.group = static_cast<std::int8_t>(group_count_++);
       }
@@ -193,8 +203,8 @@ void Translator::plan_groups() {
   }
 }
 
-/// The leader's check of the whole range: the addend goes to the group's slot; T1 has it too. For a RIP-relative group
-/// the slot holds the host address that stands for the start of this page instead, so that members need no base.
+/// The leader's check of the whole range: the group's slot gets the page's addend, or the host address of the range's
+/// first byte where operands have more to add than a base register that is at hand.
 void Translator::check_group(const Insn& insn, const MemoryOperand& m) {
   const Group& group = groups_[insn.group];
   const bool rip = m.base == MemoryOperand::rip;
@@ -203,44 +213,45 @@ void Translator::check_group(const Insn& insn, const MemoryOperand& m) {
   first.displacement = insn.group_low;
   effective_address(first);
   // A RIP-relative range is known to be in one page: one byte stands for it.
-  const auto size = rip ? 1u : static_cast<unsigned>(group.high - group.low);
-  const bool stack = m.segment == SS || m.base == RSP || m.base == RBP;
-  Cold& cold = check(insn, {.size = size, .write = group.write, .read = true, .stack = stack}, nullptr);
+  AccessSpec spec{.size = rip ? 1u : static_cast<unsigned>(group.high - group.low), .write = group.write};
+  spec.stack = m.segment == SS || m.base == RSP || m.base == RBP;
+  spec.to_host = group.by_host;
+  spec.keeps_address = group.by_host;
+  Cold& cold = check(insn, spec, nullptr);
   cold.kind = ColdKind::Group;
+  cold.address = first;
   // The range's check is not the operand's: what its mask or alignment has to say, the ungrouped variant asks.
   cold.descriptor.flags &= static_cast<std::uint8_t>(~AccessDescriptor::MASKED);
   cold.descriptor.flags |= AccessDescriptor::GROUP;
-  if (m.segment == FS || m.segment == GS) cold.descriptor.segment = m.segment & 0xf;
   cold.descriptor.jump_bytes = static_cast<std::uint16_t>(m.displacement - insn.group_low);  // where its own access is
-  if (rip) a_.lea(T1, T1, T0, 0, -insn.group_low);
-  a_.store_gs(VENEER_BLOCK_OFFSET(group_addend) + 8 * insn.group, T1);
+  a_.store_gs(VENEER_BLOCK_OFFSET(group_addend) + 8 * insn.group, group.by_host ? T0 : T1);
+  keep_group(insn.group, group.by_host ? T0 : T1);
+}
+
+/// Remembers that T0 or T1 has a group's slot.
+void Translator::keep_group(int group, Host in) {
+  (in == T0 ? group_in_t0_ : group_in_t1_) = group;
+  a_.clear_written(in);
 }
 
 Translator::HostOperand Translator::group_operand(const Insn& insn, const MemoryOperand& m) {
-  if (!insn.group_leader) a_.load_gs(T1, VENEER_BLOCK_OFFSET(group_addend) + 8 * insn.group);
-  const auto displacement = static_cast<std::int32_t>(m.displacement);
-  if (m.base == MemoryOperand::rip) return HostOperand{T1, -1, displacement};
-  if (m.index == MemoryOperand::none && m.segment != FS && m.segment != GS)
-    return HostOperand{use(m.base, T0), T1, displacement};
-  // T0 is free; T1 is the addend, so memory-homed indexes go through T2.
-  const Host base = use(m.base, T0);
-  if (m.index != MemoryOperand::none) {
-    const Host index = use(m.index, T2);
-    a_.lea(T0, base, index, m.scale_log2, displacement);
-  } else {
-    a_.lea(T0, base, displacement);
+  const Group& group = groups_[insn.group];
+  Host slot = T1;
+  if (group_in_t0_ == insn.group && !a_.has_written(T0)) {
+    slot = T0;
+  } else if (group_in_t1_ != insn.group || a_.has_written(T1)) {
+    a_.load_gs(T1, VENEER_BLOCK_OFFSET(group_addend) + 8 * insn.group);
+    keep_group(insn.group, T1);
   }
-  if (m.segment == FS || m.segment == GS) {
-    a_.load_gs(T2, VENEER_BLOCK_OFFSET(segment_base) + 8 * m.segment);
-    a_.lea(T0, T0, T2, 0, 0);
-  }
-  return HostOperand{};
+  if (group.by_host) return HostOperand{slot, -1, static_cast<std::int32_t>(insn.group_at - group.low)};
+  return HostOperand{host_of(m.base), slot, static_cast<std::int32_t>(m.displacement)};
 }
 
 Translator::HostOperand Translator::stack_group_operand(const Insn& insn, std::int32_t displacement) {
   MemoryOperand m;
   m.base = RSP;
   m.segment = SS;
+  m.address_bytes = 8;
   m.displacement = displacement;
   if (insn.group_leader) check_group(insn, m);
   return group_operand(insn, m);
@@ -252,6 +263,7 @@ void Translator::emit_cold_group(Cold& cold) {
   if (side.cold_offset == SideEntry::no_cold) side.cold_offset = static_cast<std::uint16_t>(a_.here() - cold_start_);
   // A range that leaves its page needs no C++ to find that out; flags are not touched yet. RIP-relative ones never do.
   const unsigned size = cold.descriptor.size;
+  if (cold.address_lost) effective_address(cold.address);
   Assembler::Mark crosses = nullptr;
   if (size > 1) {
     if (!cold.preserved) a_.store_gs(VENEER_BLOCK_OFFSET(rcx_save), rcx);
@@ -273,8 +285,11 @@ void Translator::emit_cold_group(Cold& cold) {
   std::uint64_t raw;
   std::memcpy(&raw, &cold.descriptor, 8);
   a_.imm64(raw);
-  a_.jmp_to(cold.resume);
+  const auto plain = a_.jmp();
   const auto not_plain = a_.jmp();
+  a_.bind(plain);
+  if (cold.to_host) a_.lea(T0, T0, T1, 0, 0);
+  a_.jmp_to(cold.resume);
   if (crosses) {
     a_.bind(crosses);
     a_.load_gs(rcx, VENEER_BLOCK_OFFSET(rcx_save));
@@ -284,16 +299,13 @@ void Translator::emit_cold_group(Cold& cold) {
   // Not one plain page: the ungrouped variant goes on from this instruction.
   align_rel32(1);
   const auto rel32 = a_.jmp();
-  LinkSite& link = links_[link_count_++];
-  link.owner = block_;
+  LinkSite& link = new_link();
   link.rel32_offset = static_cast<std::uint32_t>(rel32 - start_);
   link.target = cold.insn->offset;
   link.ungrouped = true;
   link.unlinked_distance = 0;
   a_.bind(rel32);
-  address_to_t0(link.target);
-  a_.mov_imm(T1, reinterpret_cast<std::uint64_t>(&link));
-  a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_link));
+  ask_for_link(link);
 }
 
 }  // namespace veneer::cpu::bt

@@ -104,6 +104,7 @@ void analyse(Insn& insn) {
         break;
     }
   }
+  bool mmx = false;  // CVTPD2PI and its kin are SSE's by their row
   for (unsigned i = 0; i < z.operand_count; i++) {
     const ZydisDecodedOperand& op = insn.op[i];
     if (op.type == ZYDIS_OPERAND_TYPE_REGISTER && (op.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)) {
@@ -111,12 +112,13 @@ void analyse(Insn& insn) {
       const int n = gpr_number(op.reg.value, high);
       if (n >= 0) insn.gpr_written |= 1u << n;
     }
+    mmx |= op.type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(op.reg.value) == ZYDIS_REGCLASS_MMX;
     if (op.type == ZYDIS_OPERAND_TYPE_MEMORY && op.mem.type == ZYDIS_MEMOP_TYPE_MEM) insn.accesses++;
   }
   insn.memory_op = static_cast<std::int8_t>(x86::memory_operand(z, insn.op));
   insn.native_fault = z.mnemonic == ZYDIS_MNEMONIC_DIV || z.mnemonic == ZYDIS_MNEMONIC_IDIV ||
                       insn.row.fp == x86::FpClass::X87 || insn.row.fp == x86::FpClass::Wait ||
-                      insn.row.fp == x86::FpClass::Mmx || raises_simd_exceptions(z.meta.exception_class);
+                      insn.row.fp == x86::FpClass::Mmx || mmx || raises_simd_exceptions(z.meta.exception_class);
 }
 
 bool waits_for_x87(const Insn& insn) {

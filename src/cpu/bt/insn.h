@@ -32,6 +32,7 @@ struct Insn {
   std::int8_t group = -1;      ///< the group its memory access belongs to
   bool group_leader = false;   ///< it makes the check for all of them
   std::int32_t group_low = 0;  ///< the leader: displacement of the group's first byte at this point
+  std::int32_t group_at = 0;   ///< its access, in bytes from the base's value at the block's start
 
   std::uint32_t gpr_written = 0;  ///< guest registers it may write, hidden operands included
 

@@ -107,7 +107,7 @@ struct Line {
 };
 
 /// Data that stands behind a call through gs.
-enum class Trailer : std::uint8_t { None, Access, Callout, Note };
+enum class Trailer : std::uint8_t { None, Access, Callout, Note, Link };
 
 class Lister {
  public:
@@ -193,9 +193,17 @@ class Lister {
         return Trailer::Callout;
       case offsetof(VcpuBlock, stub_branch):
         return Trailer::Note;
+      case offsetof(VcpuBlock, stub_link):
+        return Trailer::Link;
       default:
         return Trailer::None;
     }
+  }
+
+  std::string describe_link(std::uint32_t name) const {
+    const auto& site = *static_cast<const LinkSite*>(engine_.cache().arena_at(name));
+    if (site.far()) return fmt::format("link to {:+x}, another page", site.target);
+    return fmt::format("link to {:03x}{}", site.target, site.ungrouped ? ", ungrouped" : "");
   }
 
   std::string describe_record(std::uint64_t pointer) const {
@@ -247,6 +255,9 @@ class Lister {
         case Trailer::Note:
           if (left.size() >= 4) data(4, describe_note(value(BranchNote{})));
           break;
+        case Trailer::Link:
+          if (left.size() >= 4) data(4, describe_link(value(std::uint32_t{})));
+          break;
         case Trailer::None:
           break;
       }
@@ -288,21 +299,10 @@ class Lister {
     ZydisDecodedInstruction z;
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
     if (!decode(line, z, op)) return out + "            ?\n";
-    if (z.raw.imm[0].size == 64 && !z.raw.imm[0].is_relative)
-      if (const std::string link = link_at(z.raw.imm[0].value.u); !link.empty())
-        return out + fmt::format("            mov {}, {}\n", ZydisRegisterGetString(op[0].reg.value), link);
     char text[160];
     ZydisFormatterFormatInstruction(&formatter_, &z, op, z.operand_count_visible, text, sizeof text, line.address,
                                     this);
     return out + fmt::format("            {}\n", text);
-  }
-
-  /// The link site that an immediate points at.
-  std::string link_at(std::uint64_t pointer) const {
-    for (unsigned i = 0; i < block_.link_count; i++)
-      if (pointer == address(&block_.links[i]))
-        return fmt::format("link to {:03x}{}", block_.links[i].target, block_.links[i].ungrouped ? ", ungrouped" : "");
-    return {};
   }
 
   const std::uint8_t* guest_byte(unsigned offset) const {

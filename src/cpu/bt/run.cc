@@ -332,9 +332,10 @@ ExitReason BtVcpu::run_loop(bool single) {
         if (b->exit_arg) check_branch(*reinterpret_cast<const BranchNote*>(b->exit_arg));
         break;
       case ExitKind::Link:
-        to_rip();
         count.links++;
-        link_site = reinterpret_cast<LinkSite*>(b->exit_arg);
+        link_site = engine_.cache().link_asked_for(reinterpret_cast<const void*>(b->exit_arg));
+        b->rip = b->page_address + static_cast<std::uint64_t>(std::int64_t{link_site->target});
+        to_rip();
         link_flushes = engine_.cache().counters().flushes;
         if (!rip_reachable()) {
           check_branch(link_site->note);

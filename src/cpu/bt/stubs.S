@@ -91,11 +91,10 @@ veneer_bt_stub_branch:
         pop     %gs:EXIT_ARG
         jmp     veneer_bt_stub_exit
 
-// jump here: T0 = guest RIP, T1 = the patchable jump that wants to be linked
+// call here: the arena name of the LinkSite that wants to be linked follows the call
         .globl  veneer_bt_stub_link
 veneer_bt_stub_link:
-        mov     %r14, %gs:RIP
-        mov     %r15, %gs:EXIT_ARG
+        pop     %gs:EXIT_ARG
         movq    $EXIT_KIND_LINK, %gs:EXIT_KIND
 
 // jump here: rip, exit_kind, exit_arg are set

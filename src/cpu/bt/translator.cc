@@ -151,7 +151,6 @@ Block* Translator::translate() {
   if (engine_.options().max_block_instructions > 1) plan_groups();
   find_flag_needs();
   block_ = new (cache_.arena(sizeof(Block))) Block;
-  links_ = cache_.arena_array<LinkSite>(conditional_ + 4 + group_count_);
   start_ = cache_.hot_begin();
   cold_start_ = cache_.cold_begin();
   a_.begin(start_, cache_.hot_end());
@@ -186,8 +185,10 @@ Block* Translator::translate() {
   block->direct_offset = direct;
   block->side = cache_.arena_array<SideEntry>(count_);
   std::copy_n(side_, count_, block->side);
-  block->link_count = static_cast<std::uint8_t>(link_count_);
-  block->links = links_;
+  for (unsigned i = link_count_; i-- > 0;) {
+    links_[i]->next = block->links;
+    block->links = links_[i];
+  }
   cache_.commit(block);
   return block;
 }
@@ -259,21 +260,17 @@ void Translator::emit_cold() {
         emit_cold_group(cold);
         break;
       case ColdKind::Link: {
-        LinkSite& link = links_[cold.link];
+        LinkSite& link = *links_[cold.link];
         link.unlinked_distance = static_cast<std::int32_t>(a_.here() - (cold.from + 4));
         a_.bind(cold.from);
-        address_to_t0(cold.target);
-        a_.mov_imm(T1, reinterpret_cast<std::uint64_t>(&link));
-        a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_link));
+        ask_for_link(link);
         break;
       }
       case ColdKind::FarLink:
-        // T0 is the target's address.
         a_.bind(cold.from);
         a_.mov(rcx, T1);
         if (cold.paired) drop_pair();
-        a_.mov_imm(T1, reinterpret_cast<std::uint64_t>(&links_[cold.link]));
-        a_.jmp_gs(VENEER_BLOCK_OFFSET(stub_link));
+        ask_for_link(*links_[cold.link]);
         break;
       case ColdKind::OtherTail:
         a_.bind(cold.from);

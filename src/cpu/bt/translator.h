@@ -58,6 +58,9 @@ class Translator {
     std::int32_t target = 0;
     bool cut = false;     ///< the target is cut to 16 bits
     bool paired = false;  ///< half a pair is on the return stack
+    bool to_host = false;
+    bool address_lost = false;  ///< T0 is not the address any more: `address` makes it again
+    MemoryOperand address;
     unsigned link = 0;
   };
 
@@ -75,6 +78,8 @@ class Translator {
     bool read = true;
     bool stack = false;
     bool stay = false;
+    bool keeps_address = true;  ///< T0 is still the address behind the check; else that may take it
+    bool to_host = false;       ///< T0 becomes the host address instead, and T1 is free
   };
 
   // translator.cc
@@ -133,6 +138,8 @@ class Translator {
   // groups.cc
   void plan_groups();
   HostOperand group_operand(const Insn& insn, const MemoryOperand& m);
+  bool plain_operand(const MemoryOperand& m) const;
+  void keep_group(int group, Host in);
   HostOperand stack_group_operand(const Insn& insn, std::int32_t displacement);
   void check_group(const Insn& insn, const MemoryOperand& m);
   void emit_cold_group(Cold& cold);
@@ -165,6 +172,8 @@ class Translator {
   void address_to_t0(std::int32_t offset);
   void poll();
   std::int32_t branch_target(const Insn& insn) const;
+  LinkSite& new_link();
+  void ask_for_link(const LinkSite& link);
   void linkable_jump(Assembler::Mark rel32, std::int32_t target);
   void align_rel32(unsigned opcode_bytes);
 
@@ -210,7 +219,9 @@ class Translator {
   Insn insns_[max_instructions];
   unsigned count_ = 0, conditional_ = 0;
   bool straddles_ = false;
-  bool closed_ = false;  ///< the last instruction left the block
+  bool closed_ = false;                      ///< the last instruction left the block
+  bool return_in_t2_ = false;                ///< T2 has the return address that a CALL pushed
+  int group_in_t0_ = -1, group_in_t1_ = -1;  ///< groups whose slots are in T0 and T1, unless these were written since
   Flags flags_;
   Cold cold_[max_cold];
   unsigned cold_count_ = 0;
@@ -219,6 +230,7 @@ class Translator {
     MemoryOperand key;
     std::uint32_t base_epoch = 0, index_epoch = 0;
     bool write = false, open = true;
+    bool by_host = false;            ///< its slot holds the host address of its first byte; else the page's addend
     std::int64_t low = 0, high = 0;  ///< range, as displacements from the base's value at the block's start
     std::uint8_t members = 0, leader = 0, size_max = 0;
     std::int64_t leader_delta = 0;
@@ -227,7 +239,7 @@ class Translator {
   Group groups_[max_groups];
   unsigned group_count_ = 0;
   SideEntry side_[max_instructions];
-  LinkSite* links_ = nullptr;  ///< in the arena: slow paths name them by address
+  LinkSite* links_[max_links];  ///< in the arena
   unsigned link_count_ = 0;
   Assembler::Mark start_ = nullptr, cold_start_ = nullptr;
   Block* block_ = nullptr;

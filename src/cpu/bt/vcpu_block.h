@@ -88,7 +88,7 @@ struct VcpuBlock {
   std::uint64_t self;            ///< the Vcpu object, for stubs.S
   std::uint64_t tsc_offset;
   std::uint64_t fn_memory, fn_writeback, fn_callout;  ///< C++ side of the stubs
-  std::uint64_t stub_link;                            ///< jump there with T0 = guest RIP, T1 = patchable jump
+  std::uint64_t stub_link;                            ///< call: the name of a LinkSite follows
   std::uint64_t temp;              ///< a value that must survive a second memory check in one instruction
   std::uint64_t group_addend[8];   ///< addends of access groups of the running block
   std::uint64_t kernel_gs_base;    ///< IA32_KERNEL_GS_BASE, here for SWAPGS
