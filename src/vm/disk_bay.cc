@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "devices/nvme/nvme.h"
 #include "devices/virtio/virtio_blk.h"
 #include "devices/virtio/virtio_pci.h"
 #include "vm/layout.h"
@@ -68,8 +69,6 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
   auto bay = std::make_unique<Bay>();
   bay->config = wanted;
   const std::string label = next_label(wanted.interface);
-  if (wanted.interface == DiskInterface::Nvme)
-    return Error(fmt::format("disk {}: if=nvme is not in this version of Veneer: use if=virtio", label));
   auto image = disk::open_image(wanted.path, wanted.open);
   if (!image) return std::move(image).error().context(fmt::format("disk {}", label));
   if (image.value()->size() < disk::Backend::sector_bytes)
@@ -89,9 +88,14 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
                                     supply.pause_machine));
 
   const unsigned queues = wanted.queues != 0 ? wanted.queues : std::min(config.cpus, queues_default_max);
-  bay->virtio = std::make_unique<devices::VirtioBlk>(supply.memory, *bay->disk, queues);
-  bay->function =
-      std::make_unique<devices::VirtioPci>(fmt::format("virtio-blk-{}", label), *bay->virtio, supply.memory);
+  if (wanted.interface == DiskInterface::Nvme) {
+    bay->function =
+        std::make_unique<devices::NvmeController>(fmt::format("nvme-{}", label), supply.memory, *bay->disk, queues);
+  } else {
+    bay->virtio = std::make_unique<devices::VirtioBlk>(supply.memory, *bay->disk, queues);
+    bay->function =
+        std::make_unique<devices::VirtioPci>(fmt::format("virtio-blk-{}", label), *bay->virtio, supply.memory);
+  }
   bus.plug(slot, *bay->function);
   bays_.push_back(std::move(bay));
   return {};

@@ -71,16 +71,27 @@ class Data(DiskTest):
     def test_worker_threads_only(self):
         self.fill_and_compare(self.blank(), ",aio=threads,queues=1", "/dev/vda")
 
-    def test_discard_gives_space_back(self):
+    def test_nvme(self):
+        self.fill_and_compare(self.blank(), ",if=nvme", "/dev/nvme0n1")
+
+    def test_nvme_direct(self):
+        self.fill_and_compare(self.blank(), ",if=nvme,cache=none", "/dev/nvme0n1")
+
+    def discard(self, options, device):
         image = self.blank()
-        with Guest("--disk", f"{image},format=raw") as guest:
+        with Guest("--disk", f"{image},format=raw{options}") as guest:
             guest.boot()
-            guest.run("dd if=/dev/urandom of=/dev/vda bs=1M count=16 conv=fsync")
+            guest.run(f"dd if=/dev/urandom of={device} bs=1M count=16 conv=fsync")
             before = os.stat(image).st_blocks
-            self.assertEqual(guest.run("blkdiscard /dev/vda && sync")[0], 0)
-            guest.run("dd if=/dev/vda of=/dev/null bs=512 count=1 iflag=direct")
+            self.assertEqual(guest.run(f"blkdiscard {device}")[0], 0)
             self.assertGreaterEqual(before, 16 * MIB // 512)
             self.assertLess(os.stat(image).st_blocks, MIB // 512)
+
+    def test_discard_gives_space_back(self):
+        self.discard("", "/dev/vda")
+
+    def test_discard_gives_space_back_on_nvme(self):
+        self.discard(",if=nvme", "/dev/nvme0n1")
 
     def test_read_only(self):
         image = self.blank()
@@ -116,8 +127,8 @@ class Data(DiskTest):
 class Root(DiskTest):
     """The root file system on a disk."""
 
-    def boot(self, image, *flags):
-        return Guest("--disk", f"{image},format=raw", *flags, cmdline="console=ttyS0 quiet root=/dev/vda rw")
+    def boot(self, image, options="", device="/dev/vda"):
+        return Guest("--disk", f"{image},format=raw{options}", cmdline=f"console=ttyS0 quiet root={device} rw")
 
     def check_file_system(self, image):
         done = subprocess.run(["/sbin/e2fsck", "-fn", image], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -142,6 +153,19 @@ class Root(DiskTest):
             guest.type("reboot\n")
             guest.boot()
             self.assertEqual(guest.run("cat /root/note"), (0, "kept"))
+
+    def test_nvme(self):
+        image = self.root()
+        for _ in range(2):
+            with self.boot(image, ",if=nvme", "/dev/nvme0n1") as guest:
+                guest.boot()
+                guest.run("echo kept >>/root/note")
+                guest.type("poweroff\n")
+                self.assertEqual(guest.wait(), 0)
+            self.check_file_system(image)
+        with self.boot(image, ",if=nvme", "/dev/nvme0n1") as guest:
+            guest.boot()
+            self.assertEqual(guest.run("cat /root/note"), (0, "kept\nkept"))
 
     def test_sigterm_keeps_what_was_synced(self):
         image = self.root()
@@ -190,6 +214,9 @@ class Kill(DiskTest):
 
     def test_direct(self):
         self.kill_often("/dev/vda", ",cache=none")
+
+    def test_nvme(self):
+        self.kill_often("/dev/nvme0n1", ",if=nvme")
 
 
 class FullHost(DiskTest):
