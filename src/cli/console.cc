@@ -20,7 +20,7 @@ constexpr std::chrono::milliseconds print_patience{2000};
 
 Console::Console(OutputQueue& out, GuestInput& guest, MonitorTarget& target)
     : out_(out), guest_(guest), target_(target), monitor_(target) {
-  guest_.set_room_listener([this] { wake_.wake(); });
+  guest_.add_room_listener([this] { wake_.wake(); });
 }
 
 void Console::start() {
@@ -106,6 +106,8 @@ void Console::act(EscapeKeys::Action action) {
       break;
     case EscapeKeys::Action::Monitor:
       toggle_monitor();
+      break;
+    case EscapeKeys::Action::Detach:  // not among the keys of a console
       break;
     case EscapeKeys::Action::Help:
       print(escape_key_help());

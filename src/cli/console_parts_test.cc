@@ -189,7 +189,7 @@ TEST(GuestInput, AsksForDelivery) {
 TEST(GuestInput, IsBoundedAndTellsWhenThereIsRoom) {
   GuestInput input;
   bool room = false;
-  input.set_room_listener([&] { room = true; });
+  input.add_room_listener([&] { room = true; });
   const std::vector<std::uint8_t> much(GuestInput::capacity_bytes + 1);
   EXPECT_EQ(input.offer(much), GuestInput::capacity_bytes);
   input.deliver(1, [](std::span<const std::uint8_t>) {});

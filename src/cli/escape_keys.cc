@@ -25,6 +25,12 @@ EscapeKeys::Step EscapeKeys::feed(std::span<const std::uint8_t> input, std::vect
       case 'H':
       case '?':
         return {i + 1, Action::Help};
+      case 'd':
+      case 'D':
+        if (set_ == Set::Attached) return {i + 1, Action::Detach};
+        plain.push_back(escape);
+        plain.push_back(key);
+        break;
       case escape:
         plain.push_back(escape);
         break;
@@ -37,7 +43,14 @@ EscapeKeys::Step EscapeKeys::feed(std::span<const std::uint8_t> input, std::vect
   return {input.size(), Action::None};
 }
 
-const char* escape_key_help() {
+const char* escape_key_help(EscapeKeys::Set set) {
+  if (set == EscapeKeys::Set::Attached)
+    return "\n"
+           "Ctrl-A d       detach; the machine goes on\n"
+           "Ctrl-A x       end the machine\n"
+           "Ctrl-A c       open the monitor prompt, or leave it\n"
+           "Ctrl-A h       this list\n"
+           "Ctrl-A Ctrl-A  send Ctrl-A to the guest\n";
   return "\n"
          "Ctrl-A x       end the machine\n"
          "Ctrl-A c       open the monitor prompt, or leave it\n"

@@ -13,7 +13,7 @@ std::size_t GuestInput::offer(std::span<const std::uint8_t> bytes) {
     const std::lock_guard lock(mutex_);
     taken = std::min(bytes.size(), capacity_bytes - bytes_.size());
     bytes_.insert(bytes_.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(taken));
-    was_full_ = taken < bytes.size();
+    was_full_ = was_full_ || taken < bytes.size();
   }
   if (taken != 0 && request_) request_();
   return taken;
@@ -30,7 +30,8 @@ void GuestInput::deliver(std::size_t room, const std::function<void(std::span<co
     tell = count != 0 && std::exchange(was_full_, false);
   }
   if (!chunk.empty()) receive(chunk);
-  if (tell && room_listener_) room_listener_();
+  if (tell)
+    for (const auto& listener : room_listeners_) listener();
 }
 
 }  // namespace veneer::cli

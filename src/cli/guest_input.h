@@ -7,6 +7,7 @@
 #include <functional>
 #include <mutex>
 #include <span>
+#include <vector>
 
 namespace veneer::cli {
 
@@ -16,8 +17,9 @@ class GuestInput {
  public:
   /// `request` asks the machine to call deliver() soon, without waiting. It is called on the reader's thread.
   void set_request(std::function<void()> request) { request_ = std::move(request); }
-  /// Called (on the machine's thread) when room appears after offer() could not take everything.
-  void set_room_listener(std::function<void()> listener) { room_listener_ = std::move(listener); }
+  /// Called (on the machine's thread) when room appears after offer() could not take everything. Before the machine
+  /// runs.
+  void add_room_listener(std::function<void()> listener) { room_listeners_.push_back(std::move(listener)); }
 
   /// Takes as many of the bytes as there is room for, and says how many.
   std::size_t offer(std::span<const std::uint8_t> bytes);
@@ -29,7 +31,7 @@ class GuestInput {
 
  private:
   std::function<void()> request_;
-  std::function<void()> room_listener_;
+  std::vector<std::function<void()>> room_listeners_;
   std::mutex mutex_;  // a leaf lock
   std::deque<std::uint8_t> bytes_;
   bool was_full_ = false;

@@ -81,6 +81,7 @@ std::string format_registers(const cpu::ArchState& state) {
 }
 
 std::string MachineMonitor::while_paused(const std::function<std::string()>& look) {
+  const std::lock_guard one_at_a_time(looking_);
   const bool was_paused = machine_.paused();
   machine_.pause();
   if (!machine_.wait_paused(true, pause_patience)) {
@@ -102,6 +103,12 @@ std::string MachineMonitor::with_board(std::function<std::string()> look) {
 
 std::string MachineMonitor::disks() {
   return with_board([this] { return machine_.board().disks().describe(); });
+}
+
+/// Back when it stands still, so that the next command sees it so.
+void MachineMonitor::pause() {
+  machine_.pause();
+  machine_.wait_paused(true, pause_patience);
 }
 
 std::string MachineMonitor::registers(unsigned vcpu) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <mutex>
 #include <string>
 
 #include "cli/monitor.h"
@@ -21,7 +22,7 @@ class MachineMonitor final : public MonitorTarget {
   std::string events(unsigned vcpu) override;
   std::string status() override;
   std::string disks() override;
-  void pause() override { machine_.pause(); }
+  void pause() override;
   void resume() override { machine_.resume(); }
   void reset() override { machine_.reset(); }
   void power_button() override { machine_.power_button(); }
@@ -33,6 +34,7 @@ class MachineMonitor final : public MonitorTarget {
   /// Runs `look` while all vCPUs stand still, and lets them go on if they were running.
   std::string while_paused(const std::function<std::string()>& look);
 
+  std::mutex looking_;  // one at a time: the console, the debugger and the control socket may all ask
   vm::Machine& machine_;
   std::function<void()> quit_;
 };

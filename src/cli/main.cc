@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <variant>
 
+#include "cli/client_commands.h"
 #include "cli/disk/disk.h"
 #include "cli/doctor/doctor.h"
 #include "cli/host_check.h"
@@ -16,6 +17,7 @@ int main(int argc, char** argv) {
   if (const auto* done = std::get_if<ParsedExit>(&parsed)) return done->status;
   if (const auto* options = std::get_if<DoctorOptions>(&parsed)) return run_doctor(*options);
   if (const auto* options = std::get_if<DiskOptions>(&parsed)) return run_disk(*options);
+  if (const auto* options = std::get_if<ClientOptions>(&parsed)) return run_client(*options);
   if (const auto problem = host_problem()) {
     fmt::print(stderr, "veneer: {}\n", *problem);
     return 1;

@@ -138,7 +138,8 @@ auto parsed_into(T& target, const char* flag, Parser parser) {
 }
 
 void add_run_options(CLI::App& run, RunOptions& options) {
-  run.add_option("--name", options.config.name, "The machine's name, in messages and statistics")
+  run.add_option("--name", options.config.name,
+                 "The machine's name, for veneer ps, stop, attach and so on (default vm1, vm2, ...)")
       ->type_name("NAME")
       ->group("Machine");
   run.add_option_function<std::string>("--engine", parsed_into(options.config.engine, "--engine", parse_engine),
@@ -156,6 +157,8 @@ void add_run_options(CLI::App& run, RunOptions& options) {
   run.add_option_function<std::string>("--memory", parsed_into(options.config.memory_bytes, "--memory", parse_memory),
                                        "Guest memory: 512M (the default), 1.5G, 4GiB; a bare number counts MiB")
       ->type_name("SIZE")
+      ->group("Machine");
+  run.add_flag("--detach", options.detach, "Run in the background; veneer attach NAME shows the console")
       ->group("Machine");
   run.add_flag("--prealloc", options.config.prealloc, "Take all guest memory from the host before starting")
       ->group("Machine");
@@ -238,6 +241,29 @@ void add_run_options(CLI::App& run, RunOptions& options) {
   add_later_flags(run);
 }
 
+/// The commands for machines that run.
+void add_client_commands(CLI::App& app, ClientOptions& options) {
+  using Command = ClientOptions::Command;
+  const auto add = [&](const char* name, const char* help, Command command) {
+    CLI::App* sub = app.add_subcommand(name, help);
+    sub->parse_complete_callback([&options, command] { options.command = command; });
+    return sub;
+  };
+  const auto add_named = [&](const char* name, const char* help, Command command) {
+    CLI::App* sub = add(name, help, command);
+    sub->add_option("NAME", options.name, "The machine's name (veneer ps lists them)")->required();
+    return sub;
+  };
+  add("ps", "List the machines that run", Command::List)->add_flag("--json", options.json, "As a JSON array");
+  add_named("stop", "Press a machine's power button and wait until it is off", Command::Stop)
+      ->add_option("--timeout", options.timeout_seconds, "How long to wait (default 60)")
+      ->type_name("SECONDS");
+  add_named("kill", "End a machine at once, like pulling the plug", Command::Kill);
+  add_named("attach", "A machine's serial console here in the terminal; Ctrl-A d detaches", Command::Attach);
+  CLI::App* monitor = add_named("monitor", "One command for a machine's monitor, or a prompt", Command::Monitor);
+  monitor->add_option("COMMAND", options.words, "Such as: info status, pause, resume (help lists them)");
+}
+
 /// The words that are no option: an unknown flag, or the IMAGE of later versions.
 void check_extras(const CLI::App& run) {
   for (const std::string& word : run.remaining()) {
@@ -290,6 +316,8 @@ Parsed parse_command_line(int argc, const char* const* argv) {
 
   std::optional<DiskOptions> disk_options;
   add_disk_command(app, disk_options);
+  ClientOptions client_options;
+  add_client_commands(app, client_options);
 
   for (const char* later : {"image"}) {
     CLI::App* command = app.add_subcommand(later, "")->group("")->allow_extras();
@@ -306,7 +334,8 @@ Parsed parse_command_line(int argc, const char* const* argv) {
   if (run->parsed()) return run_options;
   if (doctor->parsed()) return doctor_options;
   if (disk_options) return *disk_options;
-  fmt::print(stderr, "veneer: what shall it do? veneer run, veneer disk or veneer doctor (see veneer --help)\n");
+  if (!app.get_subcommands().empty()) return client_options;
+  fmt::print(stderr, "veneer: what shall it do? veneer run starts a machine (see veneer --help)\n");
   return ParsedExit{status_usage};
 }
 

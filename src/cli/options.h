@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "base/log.h"
 #include "base/result.h"
@@ -38,6 +39,7 @@ struct RunOptions {
   std::string trace;  ///< categories with commas between; empty: none
   std::string stats_file;
   unsigned hang_seconds = 0;  ///< 0: no watchdog
+  bool detach = false;        ///< run in the background
   bool sandbox = true;
   std::string sandbox_test;  ///< a forbidden call to attempt, for tests (sandbox/test_attempt.h)
 };
@@ -46,12 +48,22 @@ struct DoctorOptions {
   bool plain = false;  ///< no colours
 };
 
+/// A command for machines that run.
+struct ClientOptions {
+  enum class Command : std::uint8_t { List, Stop, Kill, Attach, Monitor };
+  Command command = Command::List;
+  std::string name;
+  std::vector<std::string> words;  ///< for Monitor: the command, or none for a prompt
+  bool json = false;               ///< for List
+  unsigned timeout_seconds = 60;   ///< for Stop
+};
+
 /// Nothing to run: what was printed instead (help, the version, a usage error), and the exit status.
 struct ParsedExit {
   int status = 0;
 };
 
-using Parsed = std::variant<ParsedExit, RunOptions, DoctorOptions, DiskOptions>;
+using Parsed = std::variant<ParsedExit, RunOptions, DoctorOptions, DiskOptions, ClientOptions>;
 
 /// Parses the command line; prints help, the version and usage errors itself.
 Parsed parse_command_line(int argc, const char* const* argv);

@@ -12,12 +12,15 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/log.h"
+#include "cli/detach.h"
 #include "cli/guest_input.h"
+#include "cli/machine_control.h"
 #include "cli/machine_debug_target.h"
 #include "cli/machine_monitor.h"
 #include "cli/serial_backend.h"
@@ -27,6 +30,9 @@
 #include "debug/flight_dump.h"
 #include "debug/gdb/server.h"
 #include "debug/hang_watchdog.h"
+#include "host/console_hub.h"
+#include "host/control_server.h"
+#include "host/run_directory.h"
 #include "sandbox/descriptors.h"
 #include "sandbox/sandbox.h"
 #include "sandbox/test_attempt.h"
@@ -48,13 +54,14 @@ void occupy_standard_descriptors() {
 class Ending {
  public:
   /// Requests from before are carried out now.
-  void attach(vm::Machine* machine, SerialBackend* serial) {
+  void attach(vm::Machine* machine, SerialBackend* serial, host::ConsoleHub* console) {
     const std::lock_guard lock(mutex_);
     machine_ = machine;
     serial_ = serial;
+    console_ = console;
     if (signal_ != 0) carry_out(status_failed);
   }
-  void detach() { attach(nullptr, nullptr); }
+  void detach() { attach(nullptr, nullptr, nullptr); }
 
   void by_user(Signals& signals) {
     signals.expect_end();
@@ -76,12 +83,14 @@ class Ending {
  private:
   void carry_out(int status) {
     if (serial_ != nullptr) serial_->abandon();  // a vCPU may wait there, with the board lock
+    if (console_ != nullptr) console_->abandon();
     if (machine_ != nullptr) machine_->request_stop(status);
   }
 
   mutable std::mutex mutex_;
   vm::Machine* machine_ = nullptr;
   SerialBackend* serial_ = nullptr;
+  host::ConsoleHub* console_ = nullptr;
   int signal_ = 0;
 };
 
@@ -148,22 +157,53 @@ Result<void> prepare_sandbox(const RunOptions& options) {
   return {};
 }
 
+/// How other processes find this machine.
+struct Presence {
+  std::optional<host::RunDirectory> directory;
+  std::unique_ptr<host::ControlServer> server;
+};
+
+/// Takes the machine's name and listens. Without a run directory a machine runs all the same, unless its user named it.
+Result<Presence> appear(const RunOptions& options) {
+  Presence presence;
+  auto directory = host::RunDirectory::claim(options.config.name);
+  if (!directory) {
+    if (!options.config.name.empty() || options.detach) return std::move(directory).error();
+    log_warning("veneer ps will not show this machine: {}", directory.error().message());
+    return presence;
+  }
+  presence.directory.emplace(std::move(directory).value());
+  TRY(presence.server, host::ControlServer::listen(presence.directory->control_path()));
+  return presence;
+}
+
 /// Where files of ours are removed at the end.
-std::vector<std::string> cleanup_directories(const RunOptions& options) {
-  if (options.serial.kind != SerialTarget::Kind::Unix) return {};
-  const std::size_t slash = options.serial.path.rfind('/');
-  if (slash == std::string::npos) return {"."};
-  return {options.serial.path.substr(0, slash + 1)};
+std::vector<std::string> cleanup_directories(const RunOptions& options, const Presence& presence) {
+  std::vector<std::string> directories;
+  if (presence.directory) directories.push_back(presence.directory->base());
+  if (options.serial.kind == SerialTarget::Kind::Unix) {
+    const std::size_t slash = options.serial.path.rfind('/');
+    directories.push_back(slash == std::string::npos ? "." : options.serial.path.substr(0, slash + 1));
+  }
+  return directories;
 }
 
 }  // namespace
 
-int run_machine(const RunOptions& options) {
+int run_machine(const RunOptions& given) {
+  RunOptions options = given;
   const std::vector<int> inherited = sandbox::open_descriptors();
   const auto process_start = std::chrono::steady_clock::now().time_since_epoch();
   occupy_standard_descriptors();
   set_log_level(options.log_level);
   terminal::remember();
+  std::optional<Detachment> detachment;
+  if (options.detach) {
+    auto begun = Detachment::begin();
+    if (!begun) return fail(begun.error());
+    detachment.emplace(std::move(begun).value());
+    if (options.serial.kind == SerialTarget::Kind::Stdio) options.serial.kind = SerialTarget::Kind::Null;
+  }
   debug::install_crash_handler(terminal::restore);
   if (const auto prepared = prepare_sandbox(options); !prepared) return fail(prepared.error());
 
@@ -173,10 +213,16 @@ int run_machine(const RunOptions& options) {
     ending.by_signal(number);
   });
 
+  auto presence = appear(options);
+  if (!presence) return fail(presence.error());
+  std::optional<host::RunDirectory>& directory = presence.value().directory;
+  if (directory && detachment) directory->keep_log();  // until all has gone well
   auto serial = open_serial(options.serial);
   if (!serial) return fail(serial.error());
+  host::ConsoleHub console(serial.value()->sink());
   vm::MachineConfig config = options.config;
-  config.serial = &serial.value()->sink();
+  config.name = directory ? directory->name() : "veneer";
+  config.serial = &console;
   config.engine_options.measure_time = !options.stats_file.empty();
   auto created = vm::Machine::create(std::move(config));
   if (!created) return fail(created.error());
@@ -197,9 +243,17 @@ int run_machine(const RunOptions& options) {
     if (!opened) return fail(opened.error());
     stats_file = std::move(opened).value();
   }
-  ending.attach(&machine, serial.value().get());
+  MachineControl control(machine, monitor, input, [&] { ending.by_user(signals); });
+  host::ControlServer* server = presence.value().server.get();
+  if (server != nullptr) input.add_room_listener([server] { server->wake(); });
+  if (detachment) {
+    const auto told = detachment->ready(directory->name(), directory->log_path());
+    if (!told) return fail(told.error());
+  }
+  ending.attach(&machine, serial.value().get(), &console);
   serial.value()->start(input, monitor);
-  sandbox::enter_main(cleanup_directories(options), inherited);
+  if (server != nullptr) server->start(control, console);
+  sandbox::enter_main(cleanup_directories(options, presence.value()), inherited);
 
   const auto started = std::chrono::steady_clock::now();
   const auto result = machine.run();
@@ -209,6 +263,8 @@ int run_machine(const RunOptions& options) {
   ending.detach();
   if (debugger.value()) debugger.value()->set_exit_status(result.ok() ? result.value().status : status_failed);
   debugger.value().reset();
+  console.abandon();
+  if (server != nullptr) server->stop();
   serial.value()->finish(output_patience);
   terminal::restore();
   int status = report(result, ending.signal_number());
@@ -221,6 +277,7 @@ int run_machine(const RunOptions& options) {
       if (status == 0) status = status_failed;
     }
   }
+  if (directory && status == 0) directory->forget_log();
   created.value().reset();  // before the sink and the input queue that it uses
   return status;
 }

@@ -62,7 +62,7 @@ class UnixSerial final : public SerialBackend, private machine::CharSink {
   machine::CharSink& sink() override { return *this; }
   void start(GuestInput& guest, MonitorTarget&) override {
     guest_ = &guest;
-    guest.set_room_listener([this] { wake_.wake(); });
+    guest.add_room_listener([this] { wake_.wake(); });
     thread_ = std::thread([this] { run(); });
   }
   void abandon() override {

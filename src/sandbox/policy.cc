@@ -77,7 +77,7 @@ constexpr std::array rules = {
     Rule{SYS_getpgrp, CONSOLE | SIGNALS, Always},
 
     // Files that are open: disks
-    Rule{SYS_pread64, DEVICES, Always},
+    Rule{SYS_pread64, DEVICES | SERVER, Always},
     Rule{SYS_preadv, DEVICES, Always},
     Rule{SYS_preadv2, DEVICES, Always},
     Rule{SYS_pwrite64, DEVICES, Always},

@@ -36,7 +36,7 @@ struct DiskConfig {
 };
 
 struct MachineConfig {
-  std::string name = "veneer";
+  std::string name;
   MachineKind machine = MachineKind::Pc;
   EngineKind engine = EngineKind::Auto;
   cpu::EngineOptions engine_options;

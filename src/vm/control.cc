@@ -50,6 +50,11 @@ bool Control::paused() const {
   return paused_;
 }
 
+bool Control::pause_wanted() const {
+  const std::lock_guard hold(mutex_);
+  return pause_wanted_;
+}
+
 bool Control::wait_paused(bool wanted, std::chrono::milliseconds limit) {
   std::unique_lock hold(mutex_);
   changed_.wait_for(hold, limit, [&] { return end_ || paused_ == wanted; });

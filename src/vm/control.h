@@ -50,6 +50,8 @@ class Control final : public machine::PowerControl {
   void set_paused(bool paused);
 
   bool paused() const;
+  /// pause() was called, and no resume() after it.
+  bool pause_wanted() const;
   bool wait_paused(bool wanted, std::chrono::milliseconds limit);
   /// How it ended; only after wait() gave End.
   MachineExit result() const;

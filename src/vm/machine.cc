@@ -132,7 +132,10 @@ Result<void> Machine::power_on() {
 Result<MachineExit> Machine::run() {
   events_.start();
   for (const auto& thread : threads_) thread->start();
-  order_all(VcpuThread::Order::Run);
+  if (control_.pause_wanted())
+    carry_out_pause();  // before the first instruction
+  else
+    order_all(VcpuThread::Order::Run);
   for (;;) {
     switch (control_.wait()) {
       case Control::Work::Pause:

@@ -34,23 +34,23 @@ def veneer_command(*flags, cmdline="console=ttyS0 quiet", kernel=None, initrd=No
 class Guest:
     """One run of veneer. Use it in a with statement: it is killed at the end if it still runs."""
 
-    def __init__(self, *flags, terminal=False, wrapper=(), **where):
+    def __init__(self, *flags, terminal=False, wrapper=(), command=None, environment=None, **where):
         self.started = time.monotonic()
         self.console = ""   # all output so far
         self._read = 0      # how much of it expect() has passed
         self._stderr_file = tempfile.TemporaryFile("w+", errors="replace")
         self._new_output = threading.Condition()
-        command = list(wrapper) + veneer_command(*flags, **where)
+        command = command or list(wrapper) + veneer_command(*flags, **where)
         if terminal:
             # The guest's keyboard and screen is a terminal, as for a person; its settings are to be looked at later.
             self.terminal, slave = pty.openpty()
             self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=self._stderr_file,
-                                            start_new_session=True, preexec_fn=_take_terminal)
+                                            start_new_session=True, preexec_fn=_take_terminal, env=environment)
             self.slave = slave
             self._input = self._output = self.terminal
         else:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                            stderr=self._stderr_file, start_new_session=True)
+                                            stderr=self._stderr_file, start_new_session=True, env=environment)
             self._input, self._output = self.process.stdin.fileno(), self.process.stdout.fileno()
         self._log = open(f"{LOG_DIR}/console-{self.process.pid}.log", "w", buffering=1) if LOG_DIR else None
         self._closing = False
