@@ -85,12 +85,12 @@ Result<void> CodeCache::map_anonymous() {
 Result<void> CodeCache::create(machine::GuestMemory& memory, std::uint64_t bytes, bool anonymous) {
   memory_ = &memory;
   capacity_ = align_up(bytes, page_size);
-  hot_capacity_ = align_up(capacity_ / 20 * 11, page_size);
+  hot_capacity_ = align_up(capacity_ / 100 * 59, page_size);
   if (anonymous)
     TRY_VOID(map_anonymous());
   else
     TRY_VOID(map_file());
-  arena_capacity_ = align_up(capacity_ / 2, page_size);
+  arena_capacity_ = align_up(capacity_ / 5 * 4, page_size);  // tables fill up as fast as code
   ordered_capacity_ = capacity_ / 64;
   arena_base_ = static_cast<std::uint8_t*>(reserve(arena_capacity_));
   buckets_ = static_cast<Block**>(reserve(bucket_count * sizeof(Block*)));

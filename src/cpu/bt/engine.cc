@@ -44,7 +44,7 @@ Result<void> BtEngine::create() {
         "this host does not let programs set GS base (FSGSBASE): the translator needs a CPU with x86-64-v3 "
         "and Linux 5.9 or later");
   // With its tables the cache stays within 10% of guest RAM and 64 MiB; what is not used is not populated.
-  if (!options_.code_cache_bytes) options_.code_cache_bytes = 38 * MiB + memory_.ram_bytes() / 18;
+  if (!options_.code_cache_bytes) options_.code_cache_bytes = 31 * MiB + memory_.ram_bytes() / 22;
   TRY_VOID(cache_.create(memory_, options_.code_cache_bytes, options_.perf_map));
   if (options_.perf_map) TRY_VOID(perf_map_.create());
   install_signal_handlers();
@@ -156,6 +156,7 @@ Result<void> BtVcpu::create() {
   b->stub_link = reinterpret_cast<std::uint64_t>(veneer_bt_stub_link);
   b->stub_exit = reinterpret_cast<std::uint64_t>(veneer_bt_stub_exit);
   b->stub_memory = reinterpret_cast<std::uint64_t>(veneer_bt_stub_memory);
+  b->stub_group = reinterpret_cast<std::uint64_t>(veneer_bt_stub_group);
   b->stub_writeback = reinterpret_cast<std::uint64_t>(veneer_bt_stub_writeback);
   b->stub_callout = reinterpret_cast<std::uint64_t>(veneer_bt_stub_callout);
   b->self = reinterpret_cast<std::uint64_t>(this);

@@ -261,41 +261,23 @@ void Translator::emit_cold_group(Cold& cold) {
   a_.bind(cold.from);
   SideEntry& side = side_[cold.insn - insns_];
   if (side.cold_offset == SideEntry::no_cold) side.cold_offset = static_cast<std::uint16_t>(a_.here() - cold_start_);
-  // A range that leaves its page needs no C++ to find that out; flags are not touched yet. RIP-relative ones never do.
-  const unsigned size = cold.descriptor.size;
-  if (cold.address_lost) effective_address(cold.address);
-  Assembler::Mark crosses = nullptr;
-  if (size > 1) {
-    if (!cold.preserved) a_.store_gs(VENEER_BLOCK_OFFSET(rcx_save), rcx);
-    a_.mov_imm32(T2, 64 - page_shift);
-    a_.shlx(T1, T0, T2);
-    a_.shrx(T1, T1, T2);
-    a_.lea(T1, T1, static_cast<std::int32_t>(size) - 1);
-    a_.mov_imm32(T2, page_shift);
-    a_.shrx(rcx, T1, T2);
-    const auto inside = a_.jrcxz();
-    crosses = a_.jmp();
-    a_.bind8(inside);
+  if (cold.preserved) {
     a_.load_gs(rcx, VENEER_BLOCK_OFFSET(rcx_save));
-  } else if (cold.preserved) {
-    a_.load_gs(rcx, VENEER_BLOCK_OFFSET(rcx_save));
+  } else {
+    if (cold.address_lost) effective_address(cold.address);
+    emit_rebuild(cold.flags);
   }
-  if (!cold.preserved) emit_rebuild(cold.flags);
-  a_.call_gs(VENEER_BLOCK_OFFSET(stub_memory));
+  // A range that leaves its page needs no C++ to find that out.
+  a_.call_gs(VENEER_BLOCK_OFFSET(stub_group));
   std::uint64_t raw;
   std::memcpy(&raw, &cold.descriptor, 8);
   a_.imm64(raw);
   const auto plain = a_.jmp();
-  const auto not_plain = a_.jmp();
-  a_.bind(plain);
-  if (cold.to_host) a_.lea(T0, T0, T1, 0, 0);
-  a_.jmp_to(cold.resume);
-  if (crosses) {
-    a_.bind(crosses);
-    a_.load_gs(rcx, VENEER_BLOCK_OFFSET(rcx_save));
-    if (!cold.preserved) emit_rebuild(cold.flags);
-  }
-  a_.bind(not_plain);
+  Assembler::Mark to_host = nullptr;
+  if (cold.to_host)
+    to_host = plain;
+  else
+    Assembler::patch(plain, cold.resume);
   // Not one plain page: the ungrouped variant goes on from this instruction.
   align_rel32(1);
   const auto rel32 = a_.jmp();
@@ -306,6 +288,10 @@ void Translator::emit_cold_group(Cold& cold) {
   link.unlinked_distance = 0;
   a_.bind(rel32);
   ask_for_link(link);
+  if (!to_host) return;
+  a_.bind(to_host);
+  a_.lea(T0, T0, T1, 0, 0);
+  a_.jmp_to(cold.resume);
 }
 
 }  // namespace veneer::cpu::bt

@@ -47,6 +47,7 @@ constexpr Field fields[] = {
     VENEER_FIELD(stub_memory),
     VENEER_FIELD(stub_writeback),
     VENEER_FIELD(stub_callout),
+    VENEER_FIELD(stub_group),
     VENEER_FIELD(stub_link),
     VENEER_FIELD(stub_branch),
     VENEER_FIELD(temp),
@@ -187,6 +188,7 @@ class Lister {
     if (!slot) return Trailer::None;
     switch (*slot) {
       case offsetof(VcpuBlock, stub_memory):
+      case offsetof(VcpuBlock, stub_group):
       case offsetof(VcpuBlock, stub_writeback):
         return Trailer::Access;
       case offsetof(VcpuBlock, stub_callout):

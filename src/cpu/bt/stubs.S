@@ -17,8 +17,13 @@
 #define FN_MEMORY 0x170
 #define FN_WRITEBACK 0x178
 #define FN_CALLOUT 0x180
-#define RETURN_SP 0x1f8
-#define RETURN_BASE 0x200
+#define RCX_SAVE 0xc8
+#define RETURN_SP 0x200
+#define RETURN_BASE 0x208
+
+#define DESCRIPTOR_SIZE_FIELD 4
+#define DESCRIPTOR_AND_JUMP 13
+#define PAGE_SHIFT 12
 
 #define EXIT_KIND_LOOKUP 0
 #define EXIT_KIND_LINK 1
@@ -154,6 +159,27 @@ veneer_bt_stub_bottom:
         .globl  veneer_bt_stub_memory
 veneer_bt_stub_memory:
         CALL_OUT FN_MEMORY
+
+// The same for the range of an access group. One that leaves its page is not asked about: back behind the descriptor and
+// the jump that follows it. Without flags.
+        .globl  veneer_bt_stub_group
+veneer_bt_stub_group:
+        mov     (%rsp), %r15
+        movzbl  DESCRIPTOR_SIZE_FIELD(%r15), %r10d
+        mov     %rcx, %gs:RCX_SAVE
+        mov     $64 - PAGE_SHIFT, %ecx
+        shlx    %rcx, %r14, %r15
+        shrx    %rcx, %r15, %r15        // the offset in the page
+        lea     -1(%r15,%r10), %r10     // that of the last byte
+        mov     $PAGE_SHIFT, %ecx
+        shrx    %rcx, %r10, %rcx
+        jrcxz   1f
+        mov     %gs:RCX_SAVE, %rcx
+        pop     %r15
+        lea     DESCRIPTOR_AND_JUMP(%r15), %r15
+        jmp     *%r15
+1:      mov     %gs:RCX_SAVE, %rcx
+        jmp     veneer_bt_stub_memory
 
         .globl  veneer_bt_stub_writeback
 veneer_bt_stub_writeback:

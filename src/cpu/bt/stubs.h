@@ -21,6 +21,7 @@ extern const std::uint8_t veneer_bt_stub_link[];
 extern const std::uint8_t veneer_bt_stub_exit[];
 extern const std::uint8_t veneer_bt_stub_memory[];
 extern const std::uint8_t veneer_bt_stub_writeback[];
+extern const std::uint8_t veneer_bt_stub_group[];
 extern const std::uint8_t veneer_bt_stub_callout[];
 extern const std::uint8_t veneer_bt_stub_bottom[];
 }

@@ -129,7 +129,8 @@ Outcome BtVcpu::far_call(std::uint16_t selector, std::uint64_t offset, unsigned 
   }
   const std::uint64_t frame[2] = {next_rip, s.segments[CS].selector};
   std::uint64_t sp = reg(RSP);
-  // The push is that of the segment which is entered: from 64-bit to 32-bit code it uses ESP, and CS goes first (Zen 4).
+  // The push is that of the segment which is entered: from 64-bit to 32-bit code it uses ESP, and CS goes first (Zen
+  // 4).
   const bool to64 = s.long_mode() && (cs.attributes & Segment::L);
   const FrameRules rules{.level = cpl_, .error = 0, .long_frame = to64};
   if (code64() && !to64) {

@@ -95,6 +95,7 @@ struct VcpuBlock {
   std::uint64_t pending_bad_poll;  ///< address that `poll` gets to make the vCPU stop
   std::uint64_t stub_branch;       ///< call, with T0 = guest RIP: as stub_lookup; a BranchNote follows the call
   std::uint64_t under_call;        ///< what a CALL's return address replaced
+  std::uint64_t stub_group;        ///< call: as stub_memory, and 13 bytes further when the range crosses a page
   std::uint64_t return_sp;         ///< top of the return stack while translated code does not run
   std::uint64_t return_base;       ///< its bottom: nothing is paired (docs/engine.md, "Paired returns")
   // Outside 64-bit code: the highest offset that may be read, or written, at once; -1 where C++ has to look.
@@ -126,6 +127,7 @@ inline constexpr std::int32_t block_offset_gpr(unsigned reg) { return static_cas
 static_assert(offsetof(VcpuBlock, rip) == 0x80);
 static_assert(offsetof(VcpuBlock, t0) == 0x98);
 static_assert(offsetof(VcpuBlock, host_rsp) == 0xb0);
+static_assert(offsetof(VcpuBlock, rcx_save) == 0xc8);
 static_assert(offsetof(VcpuBlock, arith_flags) == 0xb8);
 static_assert(offsetof(VcpuBlock, exit_kind) == 0x128);
 static_assert(offsetof(VcpuBlock, exit_arg) == 0x130);
@@ -133,7 +135,7 @@ static_assert(offsetof(VcpuBlock, self) == 0x160);
 static_assert(offsetof(VcpuBlock, fn_memory) == 0x170);
 static_assert(offsetof(VcpuBlock, fn_writeback) == 0x178);
 static_assert(offsetof(VcpuBlock, fn_callout) == 0x180);
-static_assert(offsetof(VcpuBlock, return_sp) == 0x1f8);
-static_assert(offsetof(VcpuBlock, return_base) == 0x200);
+static_assert(offsetof(VcpuBlock, return_sp) == 0x200);
+static_assert(offsetof(VcpuBlock, return_base) == 0x208);
 
 }  // namespace veneer::cpu::bt
