@@ -19,7 +19,7 @@ CCACHE := $(shell command -v ccache)
 CMAKE_FLAGS ?= $(if $(CCACHE),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 NINJA := cd $(BUILD) && ninja -j $(JOBS)
 
-.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table fuzz-cpu tidy format clean
+.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table fuzz-cpu fuzz-disk tidy format clean
 
 help:
 	@echo 'make run                 boot a small Linux guest here in the terminal (installs, builds and fetches what it needs)'
@@ -29,6 +29,7 @@ help:
 	@echo 'make boots N=50          boot and power off the guest N times in a row'
 	@echo 'make bench REPS=3        the guest benchmarks: native, QEMU if it is installed, Veneer (as root)'
 	@echo 'make fuzz-cpu SECONDS=60 compare the CPU engine with the host CPU on random 64-bit code (BITS=32, BITS=16; SEED=n)'
+	@echo 'make fuzz-disk SECONDS=60 damaged disk images, with libFuzzer (needs clang)'
 	@echo 'make build | all         veneer alone | veneer and all tests and tools'
 	@echo 'make guest | programs    the guest images: the demo guest | the one with real programs'
 	@echo 'make tidy | format       clang-tidy | clang-format on the sources'
@@ -87,6 +88,9 @@ bench-table:
 fuzz-cpu: configure
 	@$(NINJA) fuzz_cpu
 	$(BUILD)/bin/fuzz_cpu --bits $(BITS) --seed $(SEED) --seconds $(SECONDS)
+
+fuzz-disk: setup
+	tests/disk/fuzz/fuzz.sh $(BUILD) $(SECONDS)
 
 tidy: configure
 	@scripts/tidy.sh $(BUILD)

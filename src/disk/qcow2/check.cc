@@ -115,7 +115,7 @@ const char* Checker::judge_entry(std::uint64_t entry) const {
   const std::uint64_t offset = entry & ENTRY_OFFSET;
   if (offset == 0) return nullptr;
   if (geometry_.in_cluster(offset) != 0) return "leads to the middle of a cluster";
-  if (offset >= max_host_offset) return "leads out of the file";
+  if (offset >= align_up(file_bytes_, geometry_.cluster_size())) return "leads out of the file";
   if (metadata_.contains(offset >> geometry_.cluster_bits)) return "leads to metadata";
   return nullptr;
 }
@@ -149,7 +149,7 @@ Result<void> Checker::count_l2(std::string_view whose, std::uint64_t offset, boo
     if (active && (entry & ENTRY_ZERO) && step == 1) ++report_.zero_clusters;
     if (place == 0) continue;
     if (active && !(entry & ENTRY_ZERO && step == 1)) ++report_.data_clusters;
-    // Data may lie beyond the end of the file: preallocated, or a write that has not come yet.
+    if (judge_entry(entry) != nullptr) continue;
     TRY_VOID(use(place & ~(geometry_.cluster_size() - 1), geometry_.cluster_size()));
   }
   return {};
@@ -159,12 +159,13 @@ Result<void> Checker::count_tree(std::string_view whose, std::uint64_t l1_offset
                                  bool active) {
   TRY(std::vector<std::uint64_t> l1, read_table(l1_offset, l1_entries));
   // All L2 tables first: data must not lead to any of them.
+  MetadataClusters here;
   for (std::uint64_t i = 0; i < l1.size(); ++i) {
     const std::uint64_t offset = l1[i] & ENTRY_OFFSET;
     if (offset == 0) continue;
     const std::uint64_t cluster = offset >> geometry_.cluster_bits;
     // Snapshots share L2 tables with the active disk and with each other, within one tree each stands once.
-    const bool taken = active && metadata_.contains(cluster);
+    const bool taken = (active && metadata_.contains(cluster)) || !here.add(cluster, 1);
     if (!valid(offset) || taken) {
       corruption(fmt::format("entry {} of the {}'s L1 table leads to {:#x}, {}", i, whose, offset,
                              taken ? "where another table stands" : "where no table can be"),
@@ -325,6 +326,8 @@ Result<void> Checker::rebuild() {
       if (needed.empty() || needed.back() < cluster / per_block) needed.push_back(cluster / per_block);
     const std::uint64_t entries = needed.empty() ? 1 : needed.back() + 1;
     const std::uint64_t clusters = (entries + per_table_cluster - 1) / per_table_cluster;
+    if ((clusters << geometry_.cluster_bits) > max_refcount_table_bytes)
+      return Error("the image is too large for its cluster size to be repaired. Convert it with veneer disk convert");
     if (needed.size() == blocks && clusters == table_clusters) break;
     blocks = std::max<std::uint64_t>(needed.size(), blocks);
     table_clusters = std::max(clusters, table_clusters);
@@ -335,8 +338,6 @@ Result<void> Checker::rebuild() {
     }
   }
   const std::uint64_t blocks = needed.size();
-  if ((table_clusters << geometry_.cluster_bits) > max_refcount_table_bytes)
-    return Error("the image is too large for its cluster size to be repaired. Convert it with veneer disk convert");
   for (std::uint64_t i = 0; i < blocks + table_clusters; ++i) TRY_VOID(counted.add(first + i));
 
   std::vector<std::byte> table(table_clusters << geometry_.cluster_bits);
@@ -414,8 +415,19 @@ Result<CheckReport> Checker::run() {
   if (header_.snapshots != 0) {
     TRY(snapshots, read_snapshot_table(file_, header_));
     TRY_VOID(use_metadata(header_.snapshots_offset, serialize_snapshot_table(snapshots).size()));
-    for (const Snapshot& snapshot : snapshots)
-      TRY_VOID(use_metadata(snapshot.l1_offset, std::uint64_t{snapshot.l1_entries} * 8));
+    for (Snapshot& snapshot : snapshots) {
+      const std::uint64_t bytes = std::uint64_t{snapshot.l1_entries} * 8;
+      const std::uint64_t first = snapshot.l1_offset >> geometry_.cluster_bits;
+      bool own = true;
+      for (std::uint64_t i = 0; i < geometry_.clusters(bytes); ++i) own = own && !metadata_.contains(first + i);
+      if (own) {
+        TRY_VOID(use_metadata(snapshot.l1_offset, bytes));
+        continue;
+      }
+      // Thousands of snapshots with one huge table would keep us busy for days.
+      corruption(fmt::format("the L1 table of snapshot {} overlaps with another table", snapshot.id), false);
+      snapshot.l1_entries = 0;
+    }
   }
   TRY_VOID(count_bitmaps());
   TRY_VOID(count_tree("active disk", header_.l1_offset, header_.l1_entries, true));
