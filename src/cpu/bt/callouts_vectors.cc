@@ -14,6 +14,9 @@ namespace {
 constexpr unsigned legacy_bytes = 512;
 constexpr unsigned header_offset = 512;
 constexpr unsigned header_end = 576;
+constexpr unsigned largest_area = 4096;
+constexpr std::uint64_t XSTATE_SSE = 1u << 1, XSTATE_AVX = 1u << 2, XSTATE_ZMM_HIGH = 1u << 6,
+                        XSTATE_HIGH_ZMM = 1u << 7;
 constexpr std::uint64_t compacted_bit = std::uint64_t{1} << 63;
 
 std::uint64_t load64(const std::uint8_t* p) {
@@ -61,6 +64,36 @@ bool writable(BtVcpu& v, const CalloutRecord& r, unsigned first, unsigned then) 
   return probe(v, r, first, Access::Write) && probe(v, r, then, Access::Write);
 }
 
+void copy_bytes(void* to, const void* from, std::uint64_t n) {
+  asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+}
+
+/// Outside 64-bit code vector registers 8 to 31 are neither stored nor loaded (SDM 1 10.5.1.2, 13.4, 13.5): keeps what
+/// `from` has of them in an image. `layout` is XCOMP_BV of a compacted image, else 0; `present` the components in it.
+void keep_upper_registers(BtVcpu& v, std::uint8_t* image, const std::uint8_t* from, std::uint64_t present,
+                          std::uint64_t layout) {
+  const auto keep = [&](unsigned offset, unsigned size) {
+    for (unsigned i = 0; i < size; i++) image[offset + i] = from[offset + i];
+  };
+  constexpr unsigned xmm8_at = 288, xmm_bytes = 128;
+  if (present & XSTATE_SSE) keep(xmm8_at, xmm_bytes);
+  constexpr unsigned ymm_high_bytes = 128, zmm_high_bytes = 256, high_zmm_bytes = 1024;
+  if (present & XSTATE_AVX) keep(v.engine().component_offset(2, layout) + ymm_high_bytes, ymm_high_bytes);
+  if (present & XSTATE_ZMM_HIGH) keep(v.engine().component_offset(6, layout) + zmm_high_bytes, zmm_high_bytes);
+  if (present & XSTATE_HIGH_ZMM) keep(v.engine().component_offset(7, layout), high_zmm_bytes);
+}
+
+/// Where these registers exist, but are out of reach. In legacy mode nobody can tell.
+bool compatibility_mode(const BtVcpu& v) { return v.s.long_mode() && !v.code64(); }
+
+/// The processor's own components of `mask`, in the standard format.
+void save(std::uint8_t (&area)[largest_area], std::uint64_t mask) {
+  for (unsigned i = header_offset; i < header_end; i++) area[i] = 0;
+  asm volatile("xsave64 %0"
+               : "+m"(area)
+               : "a"(static_cast<std::uint32_t>(mask)), "d"(static_cast<std::uint32_t>(mask >> 32)));
+}
+
 bool wide(const CalloutRecord& r) {
   switch (r.mnemonic) {
     case ZYDIS_MNEMONIC_FXSAVE64:
@@ -85,11 +118,14 @@ Outcome callout_fxsave(BtVcpu& v, const CalloutRecord& r) {
   // Bytes 464-511 are the program's own.
   if (!v.read_memory(address, buffer, legacy_bytes)) return Outcome::Fault;
   v.load_vectors();
+  std::uint8_t before[legacy_bytes];
+  if (!v.code64()) copy_bytes(before, buffer, legacy_bytes);
   if (wide(r))
     asm volatile("fxsave64 %0" : "+m"(*reinterpret_cast<char(*)[legacy_bytes]>(buffer)));
   else
     asm volatile("fxsave %0" : "+m"(*reinterpret_cast<char(*)[legacy_bytes]>(buffer)));
   v.export_x87_pointers(buffer, wide(r));
+  if (!v.code64()) keep_upper_registers(v, buffer, before, XSTATE_SSE, 0);
   return v.write_memory(address, buffer, legacy_bytes) ? Outcome::Continue : Outcome::Fault;
 }
 
@@ -102,6 +138,11 @@ Outcome callout_fxrstor(BtVcpu& v, const CalloutRecord& r) {
   if (!mxcsr_valid(v, buffer)) return v.fault(VECTOR_GP, 0);
   v.load_vectors();
   v.import_x87_pointers(buffer, wide(r));
+  if (compatibility_mode(v)) {
+    alignas(16) std::uint8_t current[legacy_bytes];
+    asm volatile("fxsave64 %0" : "=m"(current));
+    keep_upper_registers(v, buffer, current, XSTATE_SSE, 0);
+  }
   if (wide(r))
     asm volatile("fxrstor64 %0" : : "m"(*reinterpret_cast<char(*)[legacy_bytes]>(buffer)));
   else
@@ -123,6 +164,8 @@ Outcome callout_xsave(BtVcpu& v, const CalloutRecord& r) {
   if (!v.read_memory(address, buffer, size)) return Outcome::Fault;
   v.load_vectors();
   const auto low = static_cast<std::uint32_t>(mask), high = static_cast<std::uint32_t>(mask >> 32);
+  std::uint8_t before[largest_area];
+  if (!v.code64()) copy_bytes(before, buffer, size);
   if (compact)
     asm volatile("xsavec64 %0" : "+m"(*reinterpret_cast<char(*)[4096]>(buffer)) : "a"(low), "d"(high));
   else if (optimised && wide(r))
@@ -135,6 +178,7 @@ Outcome callout_xsave(BtVcpu& v, const CalloutRecord& r) {
     asm volatile("xsave %0" : "+m"(*reinterpret_cast<char(*)[4096]>(buffer)) : "a"(low), "d"(high));
   // XSAVEC and XSAVEOPT leave out what is in its initial configuration.
   if (mask & load64(buffer + header_offset) & 1) v.export_x87_pointers(buffer, wide(r));
+  if (!v.code64()) keep_upper_registers(v, buffer, before, mask, compact ? mask : 0);
   return v.write_memory(address, buffer, size) ? Outcome::Continue : Outcome::Fault;
 }
 
@@ -166,10 +210,24 @@ Outcome callout_xrstor(BtVcpu& v, const CalloutRecord& r) {
   v.load_vectors();
   if (mask & in_use & 1) v.import_x87_pointers(buffer, wide(r));
   const auto low = static_cast<std::uint32_t>(mask), high = static_cast<std::uint32_t>(mask >> 32);
+  const std::uint64_t kept = mask & (XSTATE_SSE | XSTATE_AVX | XSTATE_ZMM_HIGH | XSTATE_HIGH_ZMM);
+  const bool keeps = compatibility_mode(v) && kept;
+  alignas(64) std::uint8_t current[largest_area];
+  if (keeps) save(current, kept);
   if (wide(r))
     asm volatile("xrstor64 %0" : : "m"(*reinterpret_cast<char(*)[4096]>(buffer)), "a"(low), "d"(high));
   else
     asm volatile("xrstor %0" : : "m"(*reinterpret_cast<char(*)[4096]>(buffer)), "a"(low), "d"(high));
+  if (keeps) {
+    alignas(64) std::uint8_t merged[largest_area];
+    save(merged, kept);
+    keep_upper_registers(v, merged, current, kept, 0);
+    const std::uint64_t used = load64(merged + header_offset) | (load64(current + header_offset) & kept);
+    __builtin_memcpy(merged + header_offset, &used, sizeof used);
+    asm volatile("xrstor64 %0"
+                 :
+                 : "m"(merged), "a"(static_cast<std::uint32_t>(kept)), "d"(static_cast<std::uint32_t>(kept >> 32)));
+  }
   return Outcome::Continue;
 }
 

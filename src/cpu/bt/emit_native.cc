@@ -184,12 +184,26 @@ void Translator::emit_grouped(const Insn& insn) {
   emit_operation(insn, &operand);
 }
 
+/// VZEROALL and VZEROUPPER outside 64-bit code: registers 8 to 15 stay as they are (SDM 2C VZEROALL).
+bool Translator::emit_vzero(ZydisMnemonic mnemonic) {
+  if (mnemonic != ZYDIS_MNEMONIC_VZEROALL && mnemonic != ZYDIS_MNEMONIC_VZEROUPPER) return false;
+  const bool all = mnemonic == ZYDIS_MNEMONIC_VZEROALL;
+  for (unsigned n = 0; n < 8; n++) {
+    // VPXOR xmmN, xmmN, xmmN or VMOVDQA xmmN, xmmN: both clear what is above.
+    constexpr unsigned VEX_66 = 0x81, none = 0x78, VPXOR = 0xef, VMOVDQA = 0x6f;
+    a_.byte(0xc5), a_.byte(VEX_66 | (all ? (~n & 15) << 3 : none)), a_.byte(all ? VPXOR : VMOVDQA);
+    a_.byte(0xc0 | n << 3 | n);
+  }
+  return true;
+}
+
 void Translator::emit_native(const Insn& insn) {
   using x86::AddressForm;
   switch (insn.row.form) {
     case AddressForm::None:
       if (flags_need_hardware(insn)) materialise();
       note_native_fault(insn);
+      if (!mode_.has(Mode::CODE64) && emit_vzero(insn.mnemonic())) return;
       emit_operation(insn, nullptr);
       if (changes_x87_pointers_only(insn.mnemonic())) engine_.expect_x87_pointers_alone();
       return;

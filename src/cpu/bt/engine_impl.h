@@ -90,7 +90,12 @@ class BtEngine final : public Engine {
     }
     return end;
   }
-  unsigned component_offset(unsigned i) const { return components_[i].offset; }
+  /// Where component i is: in the standard format, or in the compacted one with the components of `layout`.
+  unsigned component_offset(unsigned i, std::uint64_t layout = 0) const {
+    if (!layout) return components_[i].offset;
+    const unsigned end = xsave_bytes(layout & ((std::uint64_t{1} << i) - 1), true);
+    return components_[i].aligned ? (end + 63) & ~63u : end;
+  }
   /// XSAVE components the guest may own (XCR0 mask).
   std::uint64_t vector_mask() const { return cpuid_.xcr0_mask(); }
 

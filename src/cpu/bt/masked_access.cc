@@ -75,10 +75,15 @@ std::uint64_t active_bytes(const VectorOperands& o, std::uint64_t mask) {
   return bytes;
 }
 
-/// The offset of the operand's byte `n` in its segment does not fit 32 bits.
-bool BtVcpu::wraps_at_4_gib(const AccessDescriptor& d, std::uint64_t address, unsigned n) const {
-  const std::uint64_t base = d.segment == FS || d.segment == GS ? b->segment_base[d.segment] : 0;
-  return address - base + n >= 4 * GiB;
+/// What to take off the address of the operand's byte `n`, whose offset in the segment is too large for the address
+/// size: the elements of VMASKMOV wrap one by one (Zen 4).
+std::uint64_t BtVcpu::element_wrap(const AccessDescriptor& d, const CalloutRecord& r, unsigned n) const {
+  if (r.memory.address_bytes == 8 || r.vector.kind != MaskKind::SignBits) return 0;
+  const bool based = !code64() || d.segment == FS || d.segment == GS;
+  std::uint64_t offset = b->t0 - (based ? b->segment_base[d.segment] : 0);
+  if (!code64()) offset &= 0xffffffffu;
+  const std::uint64_t end = r.memory.address_bytes == 4 ? 4 * GiB : 64 * KiB;
+  return offset + n >= end ? end : 0;
 }
 
 std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) {
@@ -119,7 +124,7 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
   // The first element's segment check comes before its page's, those of the others after it (Zen 4).
   auto in_segment = [&](unsigned at, unsigned n) {
     const auto which = static_cast<SegReg>(d.segment);
-    const std::uint64_t offset = ((address - b->segment_base[which]) & 0xffffffffu) + at;
+    const std::uint64_t offset = ((address - b->segment_base[which]) & 0xffffffffu) + at - element_wrap(d, r, at);
     return check_segment(which, offset, n, write ? Access::Write : Access::Read);
   };
   if (checked && r.vector.aligned_bytes && !check_alignment(address, r.vector.aligned_bytes)) return fail();
@@ -127,16 +132,12 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
   for (unsigned i = 0; i < 2; i++) {
     if (!parts[i]) continue;
     const auto lowest = static_cast<unsigned>(__builtin_ctzll(parts[i]));
-    std::uint64_t at = address + starts[i] + lowest;
+    std::uint64_t at = address + starts[i] + lowest - element_wrap(d, r, starts[i] + lowest);
     if (!code64()) {
       at &= 0xffffffffu;
       const unsigned element = (starts[i] + lowest) % r.vector.element_bytes;
       if (!in_segment(starts[i] + lowest, r.vector.element_bytes - element)) return fail();
     }
-    // With 67h in 64-bit code the elements of VMASKMOV wrap one by one (Zen 4).
-    if (code64() && r.memory.address_bytes == 4 && r.vector.kind == MaskKind::SignBits &&
-        wraps_at_4_gib(d, address, starts[i] + lowest))
-      at -= 4 * GiB;
     if (!reachable(at)) {
       raise(stack ? VECTOR_SS : VECTOR_GP, 0);
       return fail();

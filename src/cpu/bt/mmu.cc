@@ -50,6 +50,13 @@ bool x87_exception_pending() {
   return status & FSW_ES;
 }
 
+/// Operands that are accessed in two parts, lower one first, each with a #GP and a #PF of its own (Zen 4): m80 as 8 and
+/// 2 bytes, a store of 64 as two of 32. The size of the lower one, or 0.
+unsigned low_part(unsigned size, bool store) {
+  if (size == 10) return 8;
+  return size == 64 && store ? 32 : 0;
+}
+
 /// What #AC wants of an operand of this many bytes (SDM 3A table 6-7; vectors: 16, as processors do).
 unsigned natural_alignment(unsigned size) {
   switch (size) {
@@ -435,11 +442,10 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
   if (masked) return masked_access(d, misaligned);
   if (!reachable && (d.flags & AccessDescriptor::GROUP)) return 5;
   if (!reachable) {
-    // The 10 bytes of an x87 operand are 8 and 2: a #PF of the former comes before a #GP of the latter (Zen 4).
-    constexpr unsigned m80_bytes = 10, m80_low_bytes = 8;
-    const bool low_reachable = d.size == m80_bytes && canonical(address) && canonical(address + m80_low_bytes - 1);
-    if (low_reachable && !probe(address, d.flags & AccessDescriptor::WRITE ? Access::Write : Access::Read))
-      return fail();
+    const bool store = d.flags & AccessDescriptor::WRITE;
+    const unsigned low = low_part(d.size, store);
+    const bool low_reachable = low && canonical(address) && canonical(address + low - 1);
+    if (low_reachable && !probe(address, store ? Access::Write : Access::Read)) return fail();
     raise(stack ? VECTOR_SS : VECTOR_GP, 0);
     return fail();
   }

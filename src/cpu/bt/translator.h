@@ -124,6 +124,7 @@ class Translator {
   void note_native_fault(const Insn& insn);
 
   // emit_native.cc
+  bool emit_vzero(ZydisMnemonic mnemonic);
   void emit_native(const Insn& insn);
   void native_body(const Insn& insn, bool cold);
   void emit_moffs(const Insn& insn);

@@ -126,7 +126,7 @@ class BtVcpu final : public Vcpu {
   std::uint64_t effective_address(const MemoryOperand& operand) const;
   /// In 64-bit code AMD's processors want the offset that FS or GS is added to canonical by itself.
   bool offset_canonical(unsigned segment, std::uint64_t linear, unsigned size) const;
-  bool wraps_at_4_gib(const AccessDescriptor& d, std::uint64_t address, unsigned n) const;
+  std::uint64_t element_wrap(const AccessDescriptor& d, const CalloutRecord& r, unsigned n) const;
   bool end_canonical(std::uint64_t address, unsigned size);
   /// No byte of an access gives #GP or #SS for where it is.
   bool range_reachable(const AccessDescriptor& d, std::uint64_t address) const;
