@@ -27,7 +27,8 @@ Result<int> run(const DiskConvert& options) {
   TRY(NewFile file, NewFile::make(options.target, options.replace));
   TRY(const std::unique_ptr<Image> target, make_image(file, options.like, source->size(), std::nullopt, ""));
   CopyOptions copy;
-  copy.threads = options.threads != 0 ? options.threads : std::clamp(std::thread::hardware_concurrency(), 1u, 4u);
+  // Twice the CPUs: some wait for the host's disk while others copy.
+  copy.threads = options.threads != 0 ? options.threads : std::clamp(2 * std::thread::hardware_concurrency(), 2u, 8u);
   copy.zero_granularity = options.like.format == Format::Qcow2 ? options.like.cluster_bytes : raw_zero_granularity;
   if (options.compress) copy.compress_cluster = options.like.cluster_bytes;
   {

@@ -137,7 +137,7 @@ CLI::App* add_convert(CLI::App& disk, DiskConvert& convert) {
   command->add_flag("--compress,-c", convert.compress, "qcow2: compress");
   command->add_flag("--replace", convert.replace, "Replace an existing target");
   command->add_flag("--no-sync", convert.no_sync, "Do not wait until the target is safely on the host's disk");
-  command->add_option("--threads", convert.threads, "Threads (default: the number of CPUs, at most 4)")
+  command->add_option("--threads", convert.threads, "Threads (default: twice the number of CPUs, at most 8)")
       ->check(CLI::Range(1u, 64u).description(""))
       ->type_name("N");
   return command;

@@ -55,7 +55,7 @@ struct DiskConvert {
   bool compress = false;
   bool no_sync = false;
   bool replace = false;  ///< an existing target
-  unsigned threads = 0;  ///< 0: as many as there are CPUs, four at most
+  unsigned threads = 0;  ///< 0: twice as many as there are CPUs, eight at most
 };
 
 struct DiskResize {
