@@ -130,6 +130,9 @@ class FakeMachine final : public MonitorTarget {
   std::string events(unsigned) override { return "E\n"; }
   std::string status() override { return "running\n"; }
   std::string disks() override { return "vda\n"; }
+  std::string grow_disk(std::string disk, std::uint64_t size_bytes) override {
+    return disk + " " + std::to_string(size_bytes) + "\n";
+  }
   void pause() override { did += "pause "; }
   void resume() override { did += "resume "; }
   void reset() override { did += "reset "; }
@@ -153,6 +156,11 @@ TEST_F(MonitorTest, Abbreviation) { EXPECT_EQ(monitor.execute("i r 0"), "R0\n");
 TEST_F(MonitorTest, AmbiguousAbbreviation) { EXPECT_EQ(monitor.execute("res"), "\"res\" could be reset or resume\n"); }
 TEST_F(MonitorTest, UnknownCommand) {
   EXPECT_EQ(monitor.execute("xyzzy"), "\"xyzzy\" is no command here; help lists them\n");
+}
+TEST_F(MonitorTest, InfoBlock) { EXPECT_EQ(monitor.execute("info block"), "vda\n"); }
+TEST_F(MonitorTest, GrowADisk) { EXPECT_EQ(monitor.execute("grow vda 1M"), "vda 1048576\n"); }
+TEST_F(MonitorTest, GrowWithoutASize) {
+  EXPECT_NE(monitor.execute("grow vda").find("grow vda 20G"), std::string::npos);
 }
 TEST_F(MonitorTest, EmptyLine) { EXPECT_EQ(monitor.execute("  "), ""); }
 TEST_F(MonitorTest, Pause) {

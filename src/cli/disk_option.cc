@@ -145,18 +145,20 @@ constexpr std::array<Key, 11> keys = {{{"format", set_format},
                                        {"rerror", set_rerror},
                                        {"aio", set_engine}}};
 
+/// "readonly", "readonly=on", "readonly=off".
+Result<void> apply_switch(bool& target, std::string_view word, std::size_t equals) {
+  if (equals != std::string_view::npos)
+    return choose(target, word.substr(equals + 1), std::to_array<Word<bool>>({{"on", true}, {"off", false}}));
+  target = true;
+  return {};
+}
+
 Result<void> apply(DiskConfig& disk, const std::string& word) {
   const std::size_t equals = word.find('=');
   const std::string name = word.substr(0, equals);
-  if (name == "readonly") {
-    if (equals == std::string::npos) {
-      disk.open.read_only = true;
-      return {};
-    }
-    return choose(disk.open.read_only, std::string_view(word).substr(equals + 1),
-                  std::to_array<Word<bool>>({{"on", true}, {"off", false}}));
-  }
-  std::vector<std::string_view> names = {"readonly"};
+  if (name == "readonly") return apply_switch(disk.open.read_only, word, equals);
+  if (name == "snapshot") return apply_switch(disk.snapshot, word, equals);
+  std::vector<std::string_view> names = {"readonly", "snapshot"};
   for (const Key& key : keys) {
     names.push_back(key.name);
     if (key.name != name) continue;
@@ -173,7 +175,7 @@ Result<void> apply(DiskConfig& disk, const std::string& word) {
 
 const char* const disk_option_help =
     R"(A disk (may be given several times): FILE, and behind it, with commas between:
-format=raw|qcow2, if=virtio|nvme, readonly, cache=writeback|none|writethrough, discard=unmap|ignore, queues=N,
+format=raw|qcow2, if=virtio|nvme, readonly, snapshot (changes are dropped), cache=writeback|none|writethrough, discard=unmap|ignore, queues=N,
 serial=TEXT, iops=N, bps=SIZE, werror=enospc|stop|report, rerror=report|stop, aio=auto|threads)";
 
 Result<DiskConfig> parse_disk(const std::string& text) {

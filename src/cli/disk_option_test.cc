@@ -24,6 +24,7 @@ TEST(DiskOption, Format) { EXPECT_EQ(parsed("a,format=qcow2").open.format, disk:
 TEST(DiskOption, Interface) { EXPECT_EQ(parsed("a,if=nvme").interface, vm::DiskInterface::Nvme); }
 TEST(DiskOption, ReadOnly) { EXPECT_TRUE(parsed("a,readonly").open.read_only); }
 TEST(DiskOption, ReadOnlyWithAValue) { EXPECT_FALSE(parsed("a,readonly=off").open.read_only); }
+TEST(DiskOption, Snapshot) { EXPECT_TRUE(parsed("a,snapshot").snapshot); }
 TEST(DiskOption, Cache) { EXPECT_EQ(parsed("a,cache=none").open.cache, disk::CacheMode::None); }
 TEST(DiskOption, Discard) { EXPECT_EQ(parsed("a,discard=ignore").open.discard, disk::DiscardPolicy::Ignore); }
 TEST(DiskOption, Queues) { EXPECT_EQ(parsed("a,queues=4").queues, 4u); }

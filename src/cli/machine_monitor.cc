@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "cli/size.h"
 #include "debug/flight_dump.h"
 
 namespace veneer::cli {
@@ -109,6 +110,16 @@ std::string MachineMonitor::disks() {
 void MachineMonitor::pause() {
   machine_.pause();
   machine_.wait_paused(true, pause_patience);
+}
+
+std::string MachineMonitor::grow_disk(std::string name, std::uint64_t size_bytes) {
+  return with_board([this, name = std::move(name), size_bytes]() -> std::string {
+    disk::Disk* const found = machine_.board().disks().find(name);
+    if (found == nullptr) return fmt::format("there is no disk \"{}\"; info block lists them\n", name.substr(0, 40));
+    const Result<void> done = found->grow(size_bytes);
+    return done ? fmt::format("{} has {} now\n", name, format_size(found->size_bytes()))
+                : done.error().message() + "\n";
+  });
 }
 
 std::string MachineMonitor::registers(unsigned vcpu) {

@@ -23,6 +23,7 @@ class MachineMonitor final : public MonitorTarget {
   std::string status() override;
   std::string disks() override;
   void pause() override;
+  std::string grow_disk(std::string name, std::uint64_t size_bytes) override;
   void resume() override { machine_.resume(); }
   void reset() override { machine_.reset(); }
   void power_button() override { machine_.power_button(); }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cli/options.h"
+#include "cli/size.h"
 
 namespace veneer::cli {
 namespace {
@@ -20,6 +21,7 @@ struct Command {
 };
 
 constexpr Command commands[] = {
+    {"grow", "grow DISK SIZE: a larger disk while the guest runs (info block has the names)"},
     {"help", "this list"},
     {"info", "info registers|tlb|jit|events [CPU], info block, info status, info version"},
     {"pause", "stop the virtual CPUs and the guest's clock"},
@@ -96,6 +98,12 @@ std::string Monitor::info(std::string_view what, std::string_view argument) {
   return out;
 }
 
+std::string Monitor::grow(std::string_view disk, std::string_view size) {
+  const auto bytes = parse_size(size);
+  if (disk.empty() || !bytes) return "grow what, to what size? grow vda 20G\n";
+  return target_.grow_disk(std::string(disk), bytes.value());
+}
+
 std::string Monitor::execute(std::string_view line) {
   const std::string_view word = next_word(line);
   if (word.empty()) return {};
@@ -106,6 +114,7 @@ std::string Monitor::execute(std::string_view line) {
 
   if (name == "help") return help_text();
   if (name == "info") return info(argument, next_word(line));
+  if (name == "grow") return grow(argument, next_word(line));
   if (!argument.empty()) return fmt::format("{} takes no argument\n", name);
   if (name == "pause") target_.pause();
   if (name == "resume") target_.resume();

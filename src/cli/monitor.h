@@ -1,6 +1,7 @@
 // The monitor: what the commands at the (veneer) prompt are, and what they do.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -17,6 +18,8 @@ class MonitorTarget {
   virtual std::string events(unsigned vcpu) = 0;
   virtual std::string status() = 0;
   virtual std::string disks() = 0;
+  /// Makes a disk larger, and says so; `name` as in disks().
+  virtual std::string grow_disk(std::string name, std::uint64_t size_bytes) = 0;
   virtual void pause() = 0;
   virtual void resume() = 0;
   virtual void reset() = 0;
@@ -35,6 +38,7 @@ class Monitor {
 
  private:
   std::string info(std::string_view what, std::string_view argument);
+  std::string grow(std::string_view disk, std::string_view size);
   MonitorTarget& target_;
 };
 

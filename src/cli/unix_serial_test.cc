@@ -25,6 +25,7 @@ class NoMonitor final : public MonitorTarget {
   std::string events(unsigned) override { return {}; }
   std::string status() override { return {}; }
   std::string disks() override { return "vda\n"; }
+  std::string grow_disk(std::string, std::uint64_t) override { return {}; }
   void pause() override {}
   void resume() override {}
   void reset() override {}

@@ -26,6 +26,7 @@ struct DiskConfig {
   std::string path;  ///< a file, a block device or an NBD address
   disk::OpenOptions open;
   DiskInterface interface = DiskInterface::Virtio;
+  bool snapshot = false;   ///< what the guest writes is gone afterwards; the file is only read
   unsigned queues = 0;     ///< 0: one for each virtual CPU, up to 16
   std::string serial;      ///< empty: made from its place
   std::uint64_t iops = 0;  ///< requests a second; 0: no limit

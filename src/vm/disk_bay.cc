@@ -10,6 +10,7 @@
 #include "devices/nvme/nvme.h"
 #include "devices/virtio/virtio_blk.h"
 #include "devices/virtio/virtio_pci.h"
+#include "vm/disk_snapshot.h"
 #include "vm/layout.h"
 
 namespace veneer::vm {
@@ -69,7 +70,7 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
   auto bay = std::make_unique<Bay>();
   bay->config = wanted;
   const std::string label = next_label(wanted.interface);
-  auto image = disk::open_image(wanted.path, wanted.open);
+  auto image = wanted.snapshot ? open_snapshot(wanted.path, wanted.open) : disk::open_image(wanted.path, wanted.open);
   if (!image) return std::move(image).error().context(fmt::format("disk {}", label));
   if (image.value()->size() < disk::Backend::sector_bytes)
     return Error(fmt::format("disk {}: {} is smaller than one sector of {} bytes", label, wanted.path,

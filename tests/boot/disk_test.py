@@ -13,7 +13,7 @@ import tempfile
 import time
 import unittest
 
-from guest import GUEST_DIR, SCALE, Guest, veneer_command
+from guest import GUEST_DIR, PROMPT, SCALE, VENEER, Guest, veneer_command
 
 MIB = 1 << 20
 KILLS = int(os.environ.get("VENEER_KILLS", "3"))
@@ -101,6 +101,30 @@ class Data(DiskTest):
             self.assertEqual(guest.run("cat /sys/block/vda/ro /sys/block/vda/serial"), (0, "1\nS-42"))
             self.assertNotEqual(guest.run("dd if=/dev/zero of=/dev/vda count=1 conv=fsync 2>/dev/null")[0], 0)
 
+    def test_a_snapshot_is_dropped(self):
+        image = self.blank()
+        with Guest("--disk", f"{image},format=raw,snapshot") as guest:
+            guest.boot()
+            guest.run("echo changed | dd of=/dev/vda conv=fsync 2>/dev/null; echo 3 >/proc/sys/vm/drop_caches")
+            self.assertEqual(guest.run("head -c 7 /dev/vda; echo"), (0, "changed"))
+            guest.type("poweroff\n")
+            self.assertEqual(guest.wait(), 0)
+        self.assertEqual(os.stat(image).st_blocks, 0)
+
+    def test_qcow2(self):
+        image = self.path("disk.qcow2")
+        subprocess.run([VENEER, "disk", "create", image, "64M"], check=True, stdout=subprocess.DEVNULL)
+        with Guest("--disk", f"{image},format=qcow2,queues=4") as guest:
+            guest.boot()
+            _, wanted = guest.run("dd if=/dev/urandom of=/tmp/noise bs=1M count=8 2>/dev/null; sha256sum </tmp/noise")
+            guest.run("dd if=/tmp/noise of=/dev/vda bs=68k conv=fsync 2>/dev/null; blkdiscard -o 16777216 -l 1048576 /dev/vda")
+            guest.type("poweroff\n")
+            self.assertEqual(guest.wait(), 0)
+        subprocess.run([VENEER, "disk", "check", image], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([VENEER, "disk", "convert", "-O", "raw", image, self.path("disk.raw")], check=True,
+                       stdout=subprocess.DEVNULL)
+        self.assertEqual(self.digest(self.path("disk.raw"), 8 * MIB), wanted.split()[0])
+
     def test_order_and_sizes(self):
         first, second = self.blank(4 * MIB, "a"), self.blank(8 * MIB, "b")
         with Guest("--disk", f"{first},format=raw", "--disk", f"{second},format=raw") as guest:
@@ -113,6 +137,18 @@ class Data(DiskTest):
             started = time.monotonic()
             self.assertEqual(guest.run("dd if=/dev/vda of=/dev/null bs=128k count=24 iflag=direct 2>/dev/null")[0], 0)
             self.assertGreater(time.monotonic() - started, 2)
+
+    def test_growing(self):
+        image = self.blank()
+        with Guest("--disk", f"{image},format=raw", "--disk", f"{self.blank(name='n')},format=raw,if=nvme") as guest:
+            guest.boot()
+            guest.type("\x01cgrow vda 128M\rgrow nvme0n1 96M\r")
+            guest.expect("vda has 128 MiB now")
+            guest.expect("nvme0n1 has 96 MiB now")
+            guest.type("\x01c\n")
+            guest.expect(PROMPT)
+            self.assertEqual(guest.run("sleep 1; cat /sys/block/vda/size /sys/block/nvme0n1/size"), (0, "262144\n196608"))
+            self.assertEqual(os.stat(image).st_size, 128 * MIB)
 
     def test_the_monitor_shows_it(self):
         image = self.blank()
