@@ -96,7 +96,7 @@ class CodeCache {
   std::uint32_t expectation(CodePageId page) const { return page_slot(page)->expectation; }
   /// The displacement of a far link's comparison that no ExecTable entry satisfies.
   static constexpr std::int32_t never_expected(std::int32_t target) {
-    return -static_cast<std::int32_t>((target & page_offset_mask) + 2);
+    return -static_cast<std::int32_t>((static_cast<std::uint64_t>(target) & page_offset_mask) + 2);
   }
   /// The link whose name stands at this executable address (Translator::ask_for_link).
   LinkSite* link_asked_for(const void* name_at) const {
