@@ -28,6 +28,7 @@ class MemoryFile final : public HostFile {
   Result<void> read(std::uint64_t offset, std::span<const iovec> iov) override {
     const std::lock_guard lock(mutex_);
     for (const iovec& part : iov) {
+      if (part.iov_len == 0) continue;  // may be a null pointer
       std::memset(part.iov_base, 0, part.iov_len);
       if (offset < bytes_.size())
         std::memcpy(part.iov_base, bytes_.data() + offset,
