@@ -36,7 +36,7 @@ VECTOR_REGISTER = [r"^veneer_bt_(?:store|load)_(?:ymm|zmm|opmask|mmx)$"]
 INDIRECT = {
     r"BtVcpu::callout\(": [CALLOUT],
     r"BtVcpu::take_events\(": [r"^veneer::vm::Mainboard::interrupts\(", r"^veneer::devices::LocalApic::interrupt_pending\(",
-                              r"^veneer::devices::LocalApic::nmi_pending\("],
+                              r"^veneer::devices::LocalApic::nmi_pending\(", r"^veneer::devices::LocalApic::take_unhalt\("],
     # vector_registers.h: one register is stored or loaded, none other touched.
     r"::callout_gather\(": VECTOR_REGISTER,
     r"::callout_maskmov\(": VECTOR_REGISTER,

@@ -32,6 +32,8 @@ class InterruptPort {
   /// True once for each NMI that arrived.
   virtual bool nmi_pending() const = 0;
   virtual void take_nmi() = 0;
+  /// True once after Board::unhalt() for this vCPU: a HLT is over although no interrupt came. No lock.
+  virtual bool take_unhalt() { return false; }
 
   /// IA32_APIC_BASE, x2APIC MSRs 0x800-0x8ff and IA32_TSC_DEADLINE (0x6e0, in guest TSC units).
   /// nullopt / false: #GP(0).
@@ -54,11 +56,20 @@ class Board {
   virtual std::uint64_t read_mmio(GuestPhys address, unsigned size_bytes) = 0;
   virtual void write_mmio(GuestPhys address, unsigned size_bytes, std::uint64_t value) = 0;
   virtual InterruptPort& interrupts(unsigned vcpu) = 0;
+
+  // Paravirtual calls of guests (KVM's hypercalls), for machines that offer them.
+  /// Ends a HLT of the processor with this APIC id, the one it is in or the next.
+  virtual void unhalt(std::uint32_t apic_id) { static_cast<void>(apic_id); }
+  /// Sends what `command` says, as the low half of an ICR, from vCPU `from` to one APIC id. 1 if that exists, else 0.
+  virtual int send_ipi(unsigned from, std::uint32_t apic_id, std::uint32_t command) {
+    static_cast<void>(from), static_cast<void>(apic_id), static_cast<void>(command);
+    return 0;
+  }
 };
 
 /// Why Vcpu::run() came back. A closed set.
 enum class ExitReason : std::uint8_t {
-  Halted,       ///< HLT with interrupts to wait for: call run() again after interrupt_pending() or request_exit()
+  Halted,       ///< HLT: call run() again after interrupt_pending(), nmi_pending(), unhalt() or request_exit()
   Interrupted,  ///< request_exit() was honoured; the state is at an instruction boundary
   Shutdown,     ///< triple fault
   Debug,        ///< a single step is done, or a debugger breakpoint was reached
@@ -67,7 +78,8 @@ enum class ExitReason : std::uint8_t {
 
 struct Exit {
   ExitReason reason = ExitReason::Interrupted;
-  std::string message;  ///< for Failed, and details of Shutdown
+  std::string message;             ///< for Failed, and details of Shutdown
+  bool interrupts_enabled = true;  ///< for Halted: RFLAGS.IF; without it only NMI, INIT and unhalt() end the HLT
 };
 
 /// Counters of one concern, in the order in which they are shown. Names are lower case with underscores.

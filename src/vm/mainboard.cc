@@ -250,4 +250,24 @@ void Mainboard::write_mmio(GuestPhys address, unsigned size_bytes, std::uint64_t
   memory_bus_.write(address.value, size_bytes, value);
 }
 
+void Mainboard::unhalt(std::uint32_t apic_id) {
+  const std::lock_guard hold(supply_.lock);
+  if (apic_id < local_apics_.size()) local_apics_[apic_id]->unhalt();
+}
+
+int Mainboard::send_ipi(unsigned from, std::uint32_t apic_id, std::uint32_t command) {
+  if (apic_id >= local_apics_.size()) return 0;
+  const std::lock_guard hold(supply_.lock);
+  devices::ApicMessage message;
+  message.destination = apic_id;
+  message.wide_destination = true;
+  message.vector = static_cast<std::uint8_t>(command);
+  message.delivery_mode = static_cast<devices::DeliveryMode>(Bits<10, 8>::get(command));
+  // Of what an ICR says, guests use these two (Linux: kvm_send_ipi_mask).
+  if (message.delivery_mode != devices::DeliveryMode::Fixed && message.delivery_mode != devices::DeliveryMode::Nmi)
+    return 0;
+  static_cast<void>(from);
+  return apic_bus_.message(message) ? 1 : 0;
+}
+
 }  // namespace veneer::vm

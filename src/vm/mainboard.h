@@ -51,6 +51,9 @@ class Mainboard final : public cpu::Board {
   void write_mmio(GuestPhys address, unsigned size_bytes, std::uint64_t value) override;
   cpu::InterruptPort& interrupts(unsigned vcpu) override { return *local_apics_[vcpu]; }
 
+  void unhalt(std::uint32_t apic_id) override;
+  int send_ipi(unsigned from, std::uint32_t apic_id, std::uint32_t command) override;
+
   devices::LocalApic& local_apic(unsigned vcpu) { return *local_apics_[vcpu]; }
   devices::Uart16550& serial();
   DiskBay& disks() { return disks_; }

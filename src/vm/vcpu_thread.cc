@@ -146,7 +146,7 @@ void VcpuThread::run_guest() {
     const cpu::Exit exit = vcpu_->run();
     switch (exit.reason) {
       case cpu::ExitReason::Halted:
-        wait_for_interrupt();
+        wait_for_interrupt(exit.interrupts_enabled);
         break;
       case cpu::ExitReason::Interrupted:
         break;
@@ -160,10 +160,10 @@ void VcpuThread::run_guest() {
   }
 }
 
-void VcpuThread::wait_for_interrupt() {
+void VcpuThread::wait_for_interrupt(bool interrupts) {
   for (;;) {
     const std::uint32_t seen = wakeups_.load(std::memory_order_seq_cst);
-    if (apic_.wake_pending() || ordered_away()) return;
+    if ((interrupts ? apic_.wake_pending() : apic_.signal_pending()) || ordered_away()) return;
     wakeups_.wait(seen, std::memory_order_seq_cst);
   }
 }

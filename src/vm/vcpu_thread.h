@@ -48,7 +48,8 @@ class VcpuThread {
   void park_self();
   void wake() noexcept;
   void run_guest();
-  void wait_for_interrupt();
+  /// Without `interrupts` (IF clear) only signals end the wait.
+  void wait_for_interrupt(bool interrupts);
   void wait_for_startup();
   void take_init();
   bool ordered_away() const { return order_.load(std::memory_order_acquire) != Order::Run; }

@@ -32,6 +32,12 @@ class Programs(unittest.TestCase):
     def test_openssl(self):
         self.group("openssl", 600)
 
+    def test_parallel(self):
+        self.group("parallel", 600, "--cpus", "4")
+
+    def test_system_on_four_processors(self):
+        self.group("system", 600, "--cpus", "4", cmdline="vsyscall=xonly")
+
     def test_luajit(self):
         self.group("luajit", 300)
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <ostream>
+#include <utility>
 #include <vector>
 
 #include "cpu/engine.h"
@@ -55,6 +56,8 @@ class FakeInterrupts final : public cpu::InterruptPort {
   }
   bool nmi_pending() const override { return nmi_; }
   void take_nmi() override { nmi_ = false; }
+  bool take_unhalt() override { return unhalt_.exchange(false); }
+  void unhalt() { unhalt_ = true; }
   std::optional<std::uint64_t> read_msr(std::uint32_t index) override {
     const auto at = msrs.find(index);
     if (at == msrs.end()) return std::nullopt;
@@ -75,7 +78,7 @@ class FakeInterrupts final : public cpu::InterruptPort {
  private:
   mutable std::mutex lock_;
   std::deque<std::uint8_t> queue_;
-  std::atomic<bool> nmi_{false}, spurious_{false};
+  std::atomic<bool> nmi_{false}, spurious_{false}, unhalt_{false};
 };
 
 class FakeBoard final : public cpu::Board {
@@ -95,6 +98,13 @@ class FakeBoard final : public cpu::Board {
   }
   cpu::InterruptPort& interrupts(unsigned vcpu) override { return interrupt_ports[vcpu]; }
 
+  void unhalt(std::uint32_t apic_id) override { interrupt_ports[apic_id].unhalt(); }
+  int send_ipi(unsigned, std::uint32_t apic_id, std::uint32_t command) override {
+    ipis.emplace_back(apic_id, command);
+    return 1;
+  }
+
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> ipis;        ///< APIC id and command of send_ipi()
   std::vector<BusAccess> ports, mmio;                               ///< what happened, in order
   std::map<std::uint64_t, std::uint64_t> port_values, mmio_values;  ///< answers; others are all ones
   FakeInterrupts interrupt_ports[4];

@@ -91,6 +91,53 @@ TEST_P(Halt, IsPrivileged) {
   EXPECT_EQ(taken->rip, user_code_at);
 }
 
+GUEST_CODE(cli_hlt, 64, R"(
+  cli
+  hlt
+  mov ebx, 7
+  hlt
+)");
+
+TEST_P(Halt, UnhaltEndsItWithInterruptsOff) {
+  program(cli_hlt);
+  const Exit exit = m.run();
+  EXPECT_EQ(exit.reason, ExitReason::Halted);
+  EXPECT_FALSE(exit.interrupts_enabled);
+  m.board.interrupt_ports[0].raise(0x40);
+  EXPECT_EQ(m.go_on().reason, ExitReason::Halted);
+  EXPECT_EQ(reg(RBX), 0u) << "an interrupt that cannot be taken ended HLT";
+  m.board.unhalt(0);
+  EXPECT_EQ(m.go_on().reason, ExitReason::Halted);
+  EXPECT_EQ(reg(RBX), 7u);
+}
+
+GUEST_CODE(kick_and_send, 64, R"(
+  mov eax, 5              # KVM_HC_KICK_CPU
+  xor ebx, ebx
+  mov ecx, 2
+  vmmcall
+  mov rsi, rax
+  mov eax, 10             # KVM_HC_SEND_IPI: ids 1 + 0, 1 + 2
+  mov ebx, 5
+  xor ecx, ecx
+  mov edx, 1
+  mov esi, 0xfd
+  vmcall
+  mov rdi, rax
+  mov eax, 99
+  vmcall
+  hlt
+)");
+
+TEST_P(Halt, HypercallsReachTheBoard) {
+  program(kick_and_send);
+  EXPECT_EQ(m.run().reason, ExitReason::Halted);
+  EXPECT_TRUE(m.board.interrupt_ports[2].take_unhalt());
+  EXPECT_EQ(m.board.ipis, (std::vector<std::pair<std::uint32_t, std::uint32_t>>{{1, 0xfd}, {3, 0xfd}}));
+  EXPECT_EQ(reg(RDI), 2u);
+  EXPECT_EQ(static_cast<std::int64_t>(reg(RAX)), -1000) << "KVM_ENOSYS";
+}
+
 ENGINE_SUITE(Halt);
 
 }  // namespace

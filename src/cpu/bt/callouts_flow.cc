@@ -206,12 +206,6 @@ Outcome callout_far_return(BtVcpu& v, const CalloutRecord& r) {
   return v.far_return(r.operand_bytes, r.opcode == 0xca ? static_cast<unsigned>(r.immediate & 0xffff) : 0);
 }
 
-Outcome callout_hypercall(BtVcpu& v, const CalloutRecord&) {
-  if (v.cpl() != 0) return v.fault(VECTOR_UD);
-  v.b->gpr[RAX] = static_cast<std::uint64_t>(-1000);  // KVM_ENOSYS
-  return Outcome::Continue;
-}
-
 CalloutFunction callout_for_mnemonic(ZydisMnemonic mnemonic) {
   switch (mnemonic) {
     case ZYDIS_MNEMONIC_HLT:

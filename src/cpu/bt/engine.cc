@@ -220,7 +220,7 @@ Exit BtVcpu::run_guest(bool single) {
   const CycleScope running(engine_.options().measure_time, count.cycles.running);
   const ThreadScope thread(*this);
   engine_.stop_gate().enter(index_);
-  Exit exit{run_loop(single), {}};
+  Exit exit{run_loop(single), {}, b->interrupt_flag != 0};
   engine_.stop_gate().leave(index_);
   if (exit.reason == ExitReason::Failed) exit.message = failure_;
   if (exit.reason == ExitReason::Shutdown) exit.message = describe_crash();

@@ -79,6 +79,7 @@ bool BtVcpu::take_events() {
   __atomic_store_n(&b->poll, good_poll_, __ATOMIC_SEQ_CST);
   look_.store(false, std::memory_order_seq_cst);
   InterruptPort& port = interrupts();
+  if (s.halted && port.take_unhalt()) s.halted = false;
   if (port.nmi_pending() && !s.nmi_blocked && !s.interrupt_shadow) {
     with_vectors_saved([&] { port.take_nmi(); });
     note(flight::Event::Nmi);

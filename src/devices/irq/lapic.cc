@@ -260,7 +260,7 @@ void LocalApic::take_nmi() { signals_.fetch_and(~SignalNmi, std::memory_order_ac
 
 void LocalApic::take_init() {
   std::lock_guard guard(bus_.lock());
-  signals_.fetch_and(~(SignalInit | SignalNmi), std::memory_order_acq_rel);
+  signals_.fetch_and(~(SignalInit | SignalNmi | SignalUnhalt), std::memory_order_acq_rel);
   reset_registers();
 }
 
@@ -304,7 +304,8 @@ void LocalApic::restore(machine::SnapshotReader& in) {
   for (std::uint32_t* value : {&ldr_, &dfr_, &svr_, &esr_, &esr_pending_}) in.get(*value);
   in.get(icr_);
   in.get(lvt_);
-  signals_.store(in.get<std::uint32_t>() & (SignalNmi | SignalInit | SignalStartup), std::memory_order_release);
+  signals_.store(in.get<std::uint32_t>() & (SignalNmi | SignalInit | SignalStartup | SignalUnhalt),
+                 std::memory_order_release);
   in.get(startup_vector_);
   for (bool* flag : {&waiting_for_startup_, &ext_int_message_, &lint_[0].level, &lint_[1].level})
     *flag = in.get<std::uint8_t>() != 0;

@@ -50,7 +50,9 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
 
   // What the vCPU's thread asks, in this order. Lock-free.
   /// Anything that ends a HLT: interrupt, NMI, INIT or SIPI.
-  bool wake_pending() const { return interrupt_pending() || signals_.load(std::memory_order_acquire) != 0; }
+  bool wake_pending() const { return interrupt_pending() || signal_pending(); }
+  /// Anything that ends a HLT with interrupts off: NMI, INIT, SIPI, unhalt().
+  bool signal_pending() const { return signals_.load(std::memory_order_acquire) != 0; }
   /// An INIT arrived: the vCPU resets itself, calls take_init(), and an application processor then waits for SIPI.
   bool init_pending() const { return signals_.load(std::memory_order_acquire) & SignalInit; }
   /// Puts the APIC into its state after INIT (SDM 3A 11.4.7.3; the ID stays).
@@ -64,6 +66,10 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
   std::optional<std::uint8_t> acknowledge() override;
   bool nmi_pending() const override { return signals_.load(std::memory_order_acquire) & SignalNmi; }
   void take_nmi() override;
+  bool take_unhalt() override {
+    return signals_.load(std::memory_order_acquire) & SignalUnhalt &&
+           signals_.fetch_and(~SignalUnhalt, std::memory_order_acq_rel) & SignalUnhalt;
+  }
   std::optional<std::uint64_t> read_msr(std::uint32_t index) override;
   bool write_msr(std::uint32_t index, std::uint64_t value) override;
   std::uint64_t cr8() const override { return tpr_.load(std::memory_order_relaxed) >> 4; }
@@ -89,6 +95,8 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
   bool enabled() const { return (apic_base_ & ApicBaseEnable) != 0; }
   bool x2apic() const { return (apic_base_ & ApicBaseX2) != 0; }
   std::uint64_t apic_base() const { return apic_base_; }
+  /// Ends a HLT of this vCPU, the one it is in or the next (KVM_HC_KICK_CPU). Board lock held.
+  void unhalt() { signal(SignalUnhalt); }
   /// The vCPU's TSC jumped: an armed TSC deadline is worked out anew. Takes the board lock.
   void tsc_changed();
 
@@ -124,7 +132,7 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
     SELF_IPI = 0x3f,
   };
   enum : std::uint64_t { ApicBaseBsp = 1u << 8, ApicBaseX2 = 1u << 10, ApicBaseEnable = 1u << 11 };
-  enum : std::uint32_t { SignalNmi = 1, SignalInit = 2, SignalStartup = 4 };
+  enum : std::uint32_t { SignalNmi = 1, SignalInit = 2, SignalStartup = 4, SignalUnhalt = 8 };
   /// LVT entries in register order.
   enum Lvt : unsigned { LvtTimer, LvtThermal, LvtPmc, LvtLint0, LvtLint1, LvtError, lvt_count };
 

@@ -464,6 +464,16 @@ TEST_F(LocalApicTest, ReservedMsrBitsFault) {
   EXPECT_FALSE(cpu0.write_msr(0x808, 0x100));
 }
 
+TEST_F(LocalApicTest, UnhaltWakesOnce) {
+  cpu0.unhalt();
+  EXPECT_EQ(kicks, 1);
+  EXPECT_TRUE(cpu0.signal_pending());
+  EXPECT_FALSE(cpu0.interrupt_pending());
+  EXPECT_TRUE(cpu0.take_unhalt());
+  EXPECT_FALSE(cpu0.take_unhalt());
+  EXPECT_FALSE(cpu0.signal_pending());
+}
+
 TEST_F(LocalApicTest, DfrAndIcr2DoNotExistInX2apicMode) {
   enter_x2apic(cpu0);
   EXPECT_EQ(cpu0.read_msr(0x80e), std::nullopt);
