@@ -1,13 +1,16 @@
 // ps, stop, kill and monitor: clients of the control socket.
 #include "cli/client_commands.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <string>
 #include <thread>
@@ -29,6 +32,7 @@ using std::chrono::seconds;
 
 constexpr milliseconds glance{2000};      // for ps: a machine that is starting up or stuck does not hold up the list
 constexpr milliseconds patience{10'000};  // for a request that may have to pause the machine
+constexpr milliseconds save_patience{600'000};
 constexpr milliseconds look_again{20};
 constexpr milliseconds press_again{5000};
 
@@ -137,6 +141,21 @@ int kill(const RunningMachine& machine) {
   return 0;
 }
 
+/// The file is ours to make: the machine's process opens none. It gets its name when it is whole.
+int save(const RunningMachine& machine, const std::string& path) {
+  std::string temporary = path + ".XXXXXX";
+  const Fd file(::mkostemp(temporary.data(), O_CLOEXEC));
+  if (!file.valid()) return complain(Error::from_errno("making a file beside " + path, errno));
+  auto client = ControlClient::connect(machine);
+  Result<nlohmann::json> reply = client ? client.value().ask({{"command", "save"}}, save_patience, file.get())
+                                        : Result<nlohmann::json>(client.error());
+  if (reply && ::rename(temporary.c_str(), path.c_str()) == 0) return 0;
+  const Error error = reply ? Error::from_errno("naming the file " + path, errno)
+                            : std::move(reply).error().context("saving machine \"" + machine.name + "\"");
+  ::unlink(temporary.c_str());
+  return complain(error);
+}
+
 /// One line for the monitor. False when the machine is gone.
 bool monitor_line(const RunningMachine& machine, const std::string& line) {
   auto client = ControlClient::connect(machine);
@@ -181,6 +200,8 @@ int run_client(const ClientOptions& options) {
       return kill(machine.value());
     case ClientOptions::Command::Monitor:
       return monitor(machine.value(), options.words);
+    case ClientOptions::Command::Save:
+      return save(machine.value(), options.file);
     case ClientOptions::Command::Attach:
       return run_attach(options);
     case ClientOptions::Command::List:

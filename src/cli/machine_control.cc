@@ -32,6 +32,7 @@ std::uint64_t resident_bytes(const Fd& statm) {
 MachineControl::MachineControl(vm::Machine& machine, MachineMonitor& monitor, GuestInput& input,
                                std::function<void()> quit)
     : machine_(machine),
+      looker_(monitor),
       monitor_(monitor),
       input_(input),
       quit_(std::move(quit)),
@@ -55,6 +56,6 @@ host::MachineStatus MachineControl::status() {
 
 std::string MachineControl::execute(const std::string& line) { return monitor_.execute(line); }
 
-Result<void> MachineControl::save(const Fd&) { return Error("saving is not in this version"); }
+Result<void> MachineControl::save(const Fd& file) { return looker_.save(file); }
 
 }  // namespace veneer::cli

@@ -27,6 +27,7 @@ class MachineControl final : public host::ControlTarget {
 
  private:
   vm::Machine& machine_;
+  MachineMonitor& looker_;
   Monitor monitor_;
   GuestInput& input_;
   std::function<void()> quit_;

@@ -122,6 +122,16 @@ std::string MachineMonitor::grow_disk(std::string name, std::uint64_t size_bytes
   });
 }
 
+Result<void> MachineMonitor::save(const Fd& file) {
+  const std::lock_guard one_at_a_time(looking_);
+  const bool was_paused = machine_.paused();
+  machine_.pause();
+  Result<void> saved =
+      machine_.wait_paused(true, pause_patience) ? machine_.save(file) : Error("the CPUs did not stop in time");
+  if (!was_paused) machine_.resume();
+  return saved;
+}
+
 std::string MachineMonitor::registers(unsigned vcpu) {
   return while_paused([&] {
     cpu::ArchState state;

@@ -29,6 +29,9 @@ class MachineMonitor final : public MonitorTarget {
   void power_button() override { machine_.power_button(); }
   void quit() override { quit_(); }
 
+  /// Writes the whole machine to an empty file, standing still meanwhile.
+  Result<void> save(const Fd& file);
+
  private:
   /// Runs `look` under the board lock, on the event loop; this thread must not wait for that lock itself.
   std::string with_board(std::function<std::string()> look);

@@ -158,6 +158,10 @@ void add_run_options(CLI::App& run, RunOptions& options) {
                                        "Guest memory: 512M (the default), 1.5G, 4GiB; a bare number counts MiB")
       ->type_name("SIZE")
       ->group("Machine");
+  run.add_option("--restore", options.config.restore,
+                 "Go on from a file of veneer save; memory, CPUs and kernel are as they were")
+      ->type_name("FILE")
+      ->group("Boot");
   run.add_flag("--detach", options.detach, "Run in the background; veneer attach NAME shows the console")
       ->group("Machine");
   run.add_flag("--prealloc", options.config.prealloc, "Take all guest memory from the host before starting")
@@ -260,6 +264,10 @@ void add_client_commands(CLI::App& app, ClientOptions& options) {
       ->type_name("SECONDS");
   add_named("kill", "End a machine at once, like pulling the plug", Command::Kill);
   add_named("attach", "A machine's serial console here in the terminal; Ctrl-A d detaches", Command::Attach);
+  add_named("save", "Save a whole machine to a file; it goes on (run --restore FILE makes another from it)",
+            Command::Save)
+      ->add_option("FILE", options.file, "Where to")
+      ->required();
   CLI::App* monitor = add_named("monitor", "One command for a machine's monitor, or a prompt", Command::Monitor);
   monitor->add_option("COMMAND", options.words, "Such as: info status, pause, resume (help lists them)");
 }
@@ -275,7 +283,11 @@ void check_extras(const CLI::App& run) {
 
 /// What no single option can check.
 void check_together(const RunOptions& options) {
-  if (options.config.kernel.empty()) {
+  if (!options.config.restore.empty()) {
+    if (!options.config.kernel.empty() || !options.config.initrd.empty() || !options.config.disks.empty())
+      throw CLI::ValidationError(
+          "--restore brings its own kernel and has no disks: leave out --kernel, --initrd, --disk");
+  } else if (options.config.kernel.empty()) {
     if (!options.config.initrd.empty() || !options.config.cmdline.empty())
       throw CLI::ValidationError("--initrd and --cmdline need --kernel");
     throw CLI::ValidationError("nothing to boot: give a kernel with --kernel FILE (see veneer run --help)");

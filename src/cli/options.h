@@ -50,9 +50,10 @@ struct DoctorOptions {
 
 /// A command for machines that run.
 struct ClientOptions {
-  enum class Command : std::uint8_t { List, Stop, Kill, Attach, Monitor };
+  enum class Command : std::uint8_t { List, Stop, Kill, Attach, Monitor, Save };
   Command command = Command::List;
   std::string name;
+  std::string file;                ///< for Save
   std::vector<std::string> words;  ///< for Monitor: the command, or none for a prompt
   bool json = false;               ///< for List
   unsigned timeout_seconds = 60;   ///< for Stop

@@ -157,6 +157,17 @@ Result<void> prepare_sandbox(const RunOptions& options) {
   return {};
 }
 
+/// What a saved machine decides.
+void take_over(vm::MachineConfig& config, const vm::SavedConfig& saved) {
+  config.machine = saved.machine;
+  config.cpus = saved.cpus;
+  config.memory_bytes = saved.memory_bytes;
+  config.debug_exit = saved.debug_exit;
+  config.kernel = saved.kernel;  // relative to where the first machine was started
+  config.initrd = saved.initrd;
+  config.cmdline = saved.cmdline;
+}
+
 /// How other processes find this machine.
 struct Presence {
   std::optional<host::RunDirectory> directory;
@@ -221,6 +232,11 @@ int run_machine(const RunOptions& given) {
   if (!serial) return fail(serial.error());
   host::ConsoleHub console(serial.value()->sink());
   vm::MachineConfig config = options.config;
+  if (!config.restore.empty()) {
+    auto saved = vm::open_machine_file(config.restore);
+    if (!saved) return fail(saved.error());
+    take_over(config, saved.value().config);
+  }
   config.name = directory ? directory->name() : "veneer";
   config.serial = &console;
   config.engine_options.measure_time = !options.stats_file.empty();

@@ -19,10 +19,8 @@ class SnapshotWriter {
     bytes(std::as_bytes(std::span(name.data(), name.size())));
   }
   template <typename T>
-    requires std::is_trivially_copyable_v<T>
-  void put(const T& value) {
-    bytes(std::as_bytes(std::span(&value, 1)));
-  }
+  requires std::is_trivially_copyable_v<T>
+  void put(const T& value) { bytes(std::as_bytes(std::span(&value, 1))); }
   void bytes(std::span<const std::byte> data) { data_.insert(data_.end(), data.begin(), data.end()); }
   const std::vector<std::byte>& data() const { return data_; }
 
@@ -44,17 +42,14 @@ class SnapshotReader {
     data_ = data_.subspan(size);
   }
   template <typename T>
-    requires std::is_trivially_copyable_v<T>
-  T get() {
+  requires std::is_trivially_copyable_v<T> T get() {
     T value{};
     bytes(std::as_writable_bytes(std::span(&value, 1)));
     return value;
   }
   template <typename T>
-    requires std::is_trivially_copyable_v<T>
-  void get(T& value) {
-    value = get<T>();
-  }
+  requires std::is_trivially_copyable_v<T>
+  void get(T& value) { value = get<T>(); }
   void bytes(std::span<std::byte> out) {
     if (!ok_ || out.size() > data_.size()) {
       fail();
@@ -64,6 +59,8 @@ class SnapshotReader {
     std::memcpy(out.data(), data_.data(), out.size());
     data_ = data_.subspan(out.size());
   }
+  /// Bytes not read yet.
+  std::size_t left() const { return data_.size(); }
   void fail() { ok_ = false; }
   bool ok() const { return ok_; }
 

@@ -80,14 +80,14 @@ constexpr std::array rules = {
     Rule{SYS_pread64, DEVICES | SERVER, Always},
     Rule{SYS_preadv, DEVICES, Always},
     Rule{SYS_preadv2, DEVICES, Always},
-    Rule{SYS_pwrite64, DEVICES, Always},
+    Rule{SYS_pwrite64, DEVICES | SERVER, Always},  // veneer save writes on the control socket's thread
     Rule{SYS_pwritev, DEVICES, Always},
     Rule{SYS_pwritev2, DEVICES, Always},
     Rule{SYS_readv, DEVICES, Always},
-    Rule{SYS_fsync, DEVICES, Always},
+    Rule{SYS_fsync, DEVICES | SERVER, Always},
     Rule{SYS_fdatasync, DEVICES, Always},
     Rule{SYS_fallocate, DEVICES, Always},
-    Rule{SYS_ftruncate, DEVICES, Always},
+    Rule{SYS_ftruncate, DEVICES | SERVER, Always},
     Rule{SYS_io_uring_enter, DEVICES, Always},  // a ring that was made before; docs/security.md says with what limits
 
     // Sockets that are there

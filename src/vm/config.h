@@ -52,6 +52,8 @@ struct MachineConfig {
 
   std::vector<DiskConfig> disks;  ///< in the order in which the guest finds those of one kind; at most max_disks
 
+  std::string restore;  ///< path of a saved machine to go on from; the rest has to fit it
+
   bool debug_exit = false;  ///< port 0xf4 ends the machine with status (value << 1) | 1
   bool no_reboot = false;   ///< a reset ends the machine (status 0), a triple fault too (status 3)
 

@@ -23,7 +23,8 @@ Result<void> check(const MachineConfig& config) {
   if (config.memory_bytes < layout::MIN_MEMORY)
     return Error(fmt::format("memory too small: {} KiB, a machine has at least {} MiB", config.memory_bytes / KiB,
                              layout::MIN_MEMORY / MiB));
-  if (config.kernel.empty()) return Error("nothing to boot: this version needs a kernel (--kernel)");
+  if (config.kernel.empty() && config.restore.empty())
+    return Error("nothing to boot: this version needs a kernel (--kernel)");
   return {};
 }
 
@@ -64,9 +65,22 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
     log_warning("{}", warning);
   volunteer_for_oom();
   TRY_VOID(add_memory());
-  TRY_VOID(load_guest());
+  std::optional<MachineFile> saved;
+  if (config_.restore.empty()) {
+    TRY_VOID(load_guest());
+  } else {
+    TRY(saved, open_machine_file(config_.restore));
+    if (auto done = read_ram(*saved, memory_); !done)
+      return std::move(done).error().context("saved machine " + config_.restore);
+    find_boot_files();
+  }
 
-  const std::uint64_t tsc_hz = calibration.finish();
+  std::uint64_t tsc_hz = calibration.finish();
+  if (saved) {
+    if (auto fits = check_saved(*saved, tsc_hz); !fits)
+      return std::move(fits).error().context("saved machine " + config_.restore);
+    tsc_hz = saved->config.tsc_hz;
+  }
   cpuid_ = std::make_unique<cpu::CpuidPolicy>(cpu::CpuidPolicy::host(config_.cpus, tsc_hz));
   const unsigned physical_bits = cpuid_->physical_bits();
   if (layout::pci_window64_base(config_.memory_bytes) + layout::PCI_WINDOW64_SIZE > bit(physical_bits))
@@ -82,7 +96,22 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
         std::make_unique<VcpuThread>(i, std::move(vcpu), board_->local_apic(i),
                                      [this](unsigned index, const cpu::Exit& exit) { on_vcpu_exit(index, exit); }));
   }
-  return power_on();
+  if (!saved) return power_on();
+  {
+    const std::lock_guard hold(lock_);
+    board_->reset();
+  }
+  if (auto done = restore(*saved); !done) return std::move(done).error().context("saved machine " + config_.restore);
+  return {};
+}
+
+/// For a reset of a machine that was restored. Without them it runs until then.
+void Machine::find_boot_files() {
+  const boot::LinuxBoot linux_boot{config_.kernel, config_.initrd, {}, {}, {}};
+  if (auto files = boot::LinuxFiles::open(linux_boot))
+    boot_files_ = std::move(files).value();
+  else
+    log_warning("a reset of the guest will fail: {}", files.error().message());
 }
 
 Result<void> Machine::add_memory() {
@@ -104,6 +133,8 @@ Result<void> Machine::add_memory() {
 Result<void> Machine::load_guest() {
   const boot::LinuxBoot linux_boot{config_.kernel, config_.initrd, config_.cmdline, GuestPhys{layout::ACPI_TABLES_BASE},
                                    memory_map(config_.memory_bytes)};
+  if (!boot_files_ && !config_.restore.empty())
+    return Error("the kernel of this machine was not there when it was restored");
   if (!boot_files_) {
     TRY(boot_files_, boot::LinuxFiles::open(linux_boot));
   }

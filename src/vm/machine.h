@@ -23,6 +23,7 @@
 #include "machine/guest_memory.h"
 #include "vm/config.h"
 #include "vm/control.h"
+#include "vm/machine_file.h"
 #include "vm/mainboard.h"
 #include "vm/tsc.h"
 #include "vm/vcpu_thread.h"
@@ -67,6 +68,11 @@ class Machine {
   /// held (so not on the event loop).
   bool wait_paused(bool wanted, std::chrono::milliseconds limit) { return control_.wait_paused(wanted, limit); }
 
+  // ---- State -----------------------------------------------------------------------------------------------------
+  /// Writes the whole machine to an empty file (vm/machine_file.h). Only while paused(); any thread, without the board
+  /// lock. A machine with config.restore goes on from such a file.
+  Result<void> save(const Fd& file);
+
   // ---- Debugging -------------------------------------------------------------------------------------------------
   unsigned vcpu_count() const { return static_cast<unsigned>(threads_.size()); }
   /// State and breakpoints may be touched only while paused().
@@ -92,7 +98,10 @@ class Machine {
   Result<void> build(const EngineFactory& make_engine);
   Result<void> add_memory();
   Result<void> load_guest();
+  void find_boot_files();
   Result<void> power_on();
+  Result<void> check_saved(const MachineFile& saved, std::uint64_t host_tsc_hz) const;
+  Result<void> restore(const MachineFile& saved);
   void carry_out_pause();
   void carry_out_resume();
   void carry_out_reset();

@@ -36,6 +36,10 @@ class GuestTsc {
   /// Stop and go on; by the thread that stops the vCPUs. resume() gives by how much offset() changed.
   void pause() { paused_at_ = read_host_tsc(); }
   std::uint64_t resume();
+  /// The guest's TSC while it stands still.
+  std::uint64_t paused_now() const { return paused_at_ + offset(); }
+  /// Lets the guest's TSC go on from this value.
+  void start_at(std::uint64_t guest_tsc) { offset_.store(guest_tsc - read_host_tsc(), std::memory_order_relaxed); }
 
  private:
   std::atomic<std::uint64_t> offset_;

@@ -83,6 +83,12 @@ void VcpuThread::set_reset_state(const cpu::ArchState& state) {
   vcpu_->set_state(state);
 }
 
+void VcpuThread::restore_state(const cpu::ArchState& state, bool waiting_for_startup) {
+  tsc_offset_ = state.tsc_offset;
+  waiting_for_startup_ = waiting_for_startup;
+  vcpu_->set_state(state);
+}
+
 void VcpuThread::wake() noexcept {
   wakeups_.fetch_add(1, std::memory_order_seq_cst);
   wakeups_.notify_one();

@@ -39,6 +39,10 @@ class VcpuThread {
 
   /// The register state after a reset; only while parked. Application processors wait for a SIPI then.
   void set_reset_state(const cpu::ArchState& state);
+  /// A state that was saved; only while parked.
+  void restore_state(const cpu::ArchState& state, bool waiting_for_startup);
+  /// An application processor that has not got its SIPI. Only while parked.
+  bool waiting_for_startup() const { return waiting_for_startup_; }
 
   cpu::Vcpu& vcpu() { return *vcpu_; }
 
