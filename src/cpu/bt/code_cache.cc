@@ -39,7 +39,8 @@ std::uint64_t byte_range(std::uint64_t word, std::uint64_t offset, std::uint64_t
 }
 
 /// The start of the hot region: where entries of dead blocks lead.
-constexpr std::uint64_t dead_end_bytes = 16;
+constexpr std::uint64_t dead_end_bytes = 64;
+constexpr std::uint64_t least_part_bytes = MiB;
 
 }  // namespace
 
@@ -90,13 +91,17 @@ Result<void> CodeCache::create(machine::GuestMemory& memory, std::uint64_t bytes
     TRY_VOID(map_anonymous());
   else
     TRY_VOID(map_file());
-  arena_capacity_ = align_up(capacity_ / 5 * 4, page_size);  // tables fill up as fast as code
-  ordered_capacity_ = capacity_ / 64;
+  arena_capacity_ = align_up(capacity_ / 4 * 3, page_size);  // tables fill up as fast as code
+  page_record_capacity_ = std::max<std::uint64_t>(1024, capacity_ / 20 / sizeof(CodePage));
+  page_records_ = static_cast<CodePage*>(reserve(page_record_capacity_ * sizeof(CodePage)));
+  ordered_part_ = capacity_ / 64 / max_parts;
   arena_base_ = static_cast<std::uint8_t*>(reserve(arena_capacity_));
   buckets_ = static_cast<Block**>(reserve(bucket_count * sizeof(Block*)));
-  ordered_ = static_cast<Block**>(reserve(ordered_capacity_ * sizeof(Block*)));
-  if (!arena_base_ || !buckets_ || !ordered_) return Error::from_errno("reserving the block tables", errno);
+  ordered_ = static_cast<Block**>(reserve(max_parts * ordered_part_ * sizeof(Block*)));
+  if (!arena_base_ || !buckets_ || !ordered_ || !page_records_)
+    return Error::from_errno("reserving the block tables", errno);
   make_dead_end();
+  divide();
   VENEER_ASSERT(memory.slots().size() <= max_slots);
   for (const auto& slot : memory.slots()) {
     page_counts_[slot->index] = slot->size_bytes / page_size;
@@ -113,7 +118,8 @@ CodeCache::~CodeCache() {
   if (exec_base_) ::munmap(exec_base_, capacity_);
   if (arena_base_) ::munmap(arena_base_, arena_capacity_);
   if (buckets_) ::munmap(buckets_, bucket_count * sizeof(Block*));
-  if (ordered_) ::munmap(ordered_, ordered_capacity_ * sizeof(Block*));
+  if (ordered_) ::munmap(ordered_, max_parts * ordered_part_ * sizeof(Block*));
+  if (page_records_) ::munmap(page_records_, page_record_capacity_ * sizeof(CodePage));
   for (unsigned i = 0; i < max_slots; i++)
     if (pages_[i]) ::munmap(pages_[i], page_counts_[i] * sizeof(CodePage*));
   for (unsigned i = 0; i < max_slots; i++)
@@ -126,7 +132,22 @@ void CodeCache::make_dead_end() {
   std::uint8_t* code = write_base_;
   code[0] = 0x65, code[1] = 0xff, code[2] = 0x24, code[3] = 0x25;
   __builtin_memcpy(code + 4, &disp, 4);
-  hot_used_ = dead_end_bytes;
+}
+
+void CodeCache::divide() {
+  part_count_ = static_cast<unsigned>(std::clamp<std::uint64_t>(capacity_ / least_part_bytes, 1, max_parts));
+  auto share = [&](std::uint64_t bytes) { return bytes / part_count_ & ~std::uint64_t{63}; };
+  hot_part_bytes_ = share(hot_capacity_ - dead_end_bytes);
+  cold_part_bytes_ = share(capacity_ - hot_capacity_);
+  arena_part_bytes_ = share(arena_capacity_);
+  for (unsigned i = 0; i < part_count_; i++) {
+    parts_[i] = Part{};
+    parts_[i].hot = dead_end_bytes + i * hot_part_bytes_;
+    parts_[i].cold = hot_capacity_ + i * cold_part_bytes_;
+    parts_[i].arena = i * arena_part_bytes_;
+    parts_[i].ordered = ordered_ + i * ordered_part_;
+  }
+  part_ = parts_;
 }
 
 CodePage*& CodeCache::page_slot(CodePageId page) const {
@@ -150,16 +171,33 @@ Block* CodeCache::find(CodePageId page, unsigned offset, Mode mode) const {
 }
 
 bool CodeCache::nearly_full() const {
-  return hot_capacity_ - hot_used_ < block_room || capacity_ - hot_capacity_ - cold_used_ < block_room ||
-         arena_capacity_ - arena_used_ < arena_room || ordered_count_ + 1 >= ordered_capacity_ ||
-         expectations_ + 128 >= max_expectations;
+  return hot_part_bytes_ - part_->hot_used < block_room || cold_part_bytes_ - part_->cold_used < block_room ||
+         arena_part_bytes_ - part_->arena_used < arena_room || part_->count + 1 >= ordered_part_ || pages_full();
+}
+
+/// A vCPU that has closed pages makes records of them before it looks whether there is room.
+bool CodeCache::pages_full() const {
+  constexpr std::uint64_t under_way = 128;
+  return expectations_ + under_way >= max_expectations || page_record_count_ + under_way >= page_record_capacity_;
+}
+
+std::uint64_t CodeCache::used_bytes() const {
+  std::uint64_t sum = 0;
+  for (unsigned i = 0; i < part_count_; i++) sum += parts_[i].hot_used + parts_[i].cold_used;
+  return sum;
+}
+
+std::uint64_t CodeCache::arena_used_bytes() const {
+  std::uint64_t sum = page_record_count_ * sizeof(CodePage);
+  for (unsigned i = 0; i < part_count_; i++) sum += parts_[i].arena_used;
+  return sum;
 }
 
 void* CodeCache::arena(std::size_t bytes) {
   const std::uint64_t size = align_up(bytes, 8);
-  VENEER_ASSERT(arena_used_ + size <= arena_capacity_);
-  std::uint8_t* p = arena_base_ + arena_used_;
-  arena_used_ += size;
+  VENEER_ASSERT(part_->arena_used + size <= arena_part_bytes_);
+  std::uint8_t* p = arena_base_ + part_->arena + part_->arena_used;
+  part_->arena_used += size;
   for (std::uint64_t i = 0; i < size; i += 8) {
     const std::uint64_t zero = 0;
     __builtin_memcpy(p + i, &zero, 8);
@@ -168,9 +206,9 @@ void* CodeCache::arena(std::size_t bytes) {
 }
 
 void CodeCache::commit(Block* block) {
-  hot_used_ += align_up(block->hot_bytes, 16);
-  cold_used_ += align_up(block->cold_bytes, 4);
-  VENEER_ASSERT(hot_used_ <= hot_capacity_ && hot_capacity_ + cold_used_ <= capacity_);
+  part_->hot_used += align_up(block->hot_bytes, 16);
+  part_->cold_used += align_up(block->cold_bytes, 4);
+  VENEER_ASSERT(part_->hot_used <= hot_part_bytes_ && part_->cold_used <= cold_part_bytes_);
   auto attach = [&](CodePageId id, std::uint64_t offset, std::uint64_t size) {
     CodePage* page = page_slot(id);
     VENEER_ASSERT(page);
@@ -185,8 +223,8 @@ void CodeCache::commit(Block* block) {
   attach(block->page, block->offset, in_first);
   if (block->straddles) attach(block->second_page, 0, block->guest_bytes - in_first);
   // Published last: others look without the lock.
-  ordered_[ordered_count_] = block;
-  __atomic_store_n(&ordered_count_, ordered_count_ + 1, __ATOMIC_RELEASE);
+  part_->ordered[part_->count] = block;
+  __atomic_store_n(&part_->count, part_->count + 1, __ATOMIC_RELEASE);
   Block*& head = buckets_[bucket_of(block->page, block->offset, block->mode)];
   block->next_in_bucket = head;
   __atomic_store_n(&head, block, __ATOMIC_RELEASE);
@@ -199,19 +237,25 @@ void CodeCache::commit(Block* block) {
 
 const Block* CodeCache::find_by_code(const void* pc) const {
   const auto* address = static_cast<const std::uint8_t*>(pc);
-  // Both regions are filled in the order of ordered_.
+  // Both regions of a part are filled in the order of its list.
   const bool hot = address < exec_base_ + hot_capacity_;
+  const auto place = static_cast<std::uint64_t>(address - exec_base_);
+  if (place < dead_end_bytes) return nullptr;
+  const std::uint64_t index =
+      hot ? (place - dead_end_bytes) / hot_part_bytes_ : (place - hot_capacity_) / cold_part_bytes_;
+  if (index >= part_count_) return nullptr;
+  const Part& part = parts_[index];
   auto start_of = [&](const Block* b) { return hot ? b->code : b->cold; };
-  std::uint64_t low = 0, high = __atomic_load_n(&ordered_count_, __ATOMIC_ACQUIRE);
+  std::uint64_t low = 0, high = __atomic_load_n(&part.count, __ATOMIC_ACQUIRE);
   while (low < high) {
     const std::uint64_t middle = (low + high) / 2;
-    if (start_of(ordered_[middle]) <= address)
+    if (start_of(part.ordered[middle]) <= address)
       low = middle + 1;
     else
       high = middle;
   }
   if (low == 0) return nullptr;
-  const Block* block = ordered_[low - 1];
+  const Block* block = part.ordered[low - 1];
   const auto offset = static_cast<std::uint64_t>(address - start_of(block));
   return offset < (hot ? block->hot_bytes : block->cold_bytes) ? block : nullptr;
 }
@@ -278,7 +322,8 @@ void CodeCache::page_closed(CodePageId page) {
   writers(page).store(0, std::memory_order_seq_cst);
   CodePage*& slot = page_slot(page);
   if (!slot) {
-    slot = new (arena(sizeof(CodePage))) CodePage;
+    VENEER_ASSERT(page_record_count_ < page_record_capacity_);
+    slot = new (&page_records_[page_record_count_++]) CodePage;
     slot->expectation = 2 * expectations_++ + 1;
   }
   code_flag(page).store(static_cast<std::uint8_t>(PageWatch::Closed), std::memory_order_seq_cst);
@@ -321,13 +366,8 @@ void CodeCache::kill(Block* block) {
 bool CodeCache::invalidate(CodePageId id, std::uint64_t offset, std::uint64_t size) {
   CodePage* page = page_slot(id);
   if (!page) return false;
-  // Only a page that is closed can be opened: one that is being closed is somebody's.
-  auto open_if_empty = [&] {
-    auto closed = static_cast<std::uint8_t>(PageWatch::Closed);
-    if (!page->blocks) code_flag(id).compare_exchange_strong(closed, 0, std::memory_order_seq_cst);
-  };
   if (!page->covers(offset, size)) {
-    open_if_empty();
+    open_if_empty(id, *page);
     return false;
   }
   auto overlaps = [&](const Block* b) {
@@ -344,9 +384,14 @@ bool CodeCache::invalidate(CodePageId id, std::uint64_t offset, std::uint64_t si
       kill(n->block);
       any = true;
     }
-  // Rebuild the list and the coverage from what is left alive.
-  CodePage::Node** at = &page->blocks;
-  for (auto& word : page->covered) word = 0;
+  drop_dead_blocks(id, *page);
+  return any;
+}
+
+/// Makes the list and the coverage again from what is left alive.
+void CodeCache::drop_dead_blocks(CodePageId id, CodePage& page) {
+  CodePage::Node** at = &page.blocks;
+  for (auto& word : page.covered) word = 0;
   while (*at) {
     Block* b = (*at)->block;
     if (b->dead) {
@@ -355,13 +400,43 @@ bool CodeCache::invalidate(CodePageId id, std::uint64_t offset, std::uint64_t si
     }
     const std::uint64_t in_first = b->straddles ? page_size - b->offset : std::uint64_t{b->guest_bytes};
     if (b->page == id)
-      page->cover(b->offset, in_first);
+      page.cover(b->offset, in_first);
     else
-      page->cover(0, b->guest_bytes - in_first);
+      page.cover(0, b->guest_bytes - in_first);
     at = &(*at)->next;
   }
-  open_if_empty();
-  return any;
+  open_if_empty(id, page);
+}
+
+/// Only a page that is closed can be opened: one that is being closed is somebody's.
+void CodeCache::open_if_empty(CodePageId id, const CodePage& page) {
+  auto closed = static_cast<std::uint8_t>(PageWatch::Closed);
+  if (!page.blocks) code_flag(id).compare_exchange_strong(closed, 0, std::memory_order_seq_cst);
+}
+
+void CodeCache::make_room() {
+  if (part_count_ == 1 || pages_full()) return flush_all();
+  unsigned next = static_cast<unsigned>(part_ - parts_) + 1;
+  if (next == part_count_) next = 0;
+  evict(parts_[next]);
+  part_ = &parts_[next];
+  counters_.flushes++;
+}
+
+void CodeCache::evict(Part& part) {
+  for (std::uint64_t i = 0; i < part.count; i++)
+    if (!part.ordered[i]->dead) {
+      kill(part.ordered[i]);
+      counters_.invalidated--;
+      counters_.evicted++;
+    }
+  // Nodes of dead blocks are in lists still; their memory goes now.
+  for (std::uint64_t i = 0; i < part.count; i++) {
+    const Block& block = *part.ordered[i];
+    drop_dead_blocks(block.page, *page_slot(block.page));
+    if (block.straddles) drop_dead_blocks(block.second_page, *page_slot(block.second_page));
+  }
+  part.count = part.hot_used = part.cold_used = part.arena_used = 0;
 }
 
 void CodeCache::flush_all() {
@@ -372,10 +447,9 @@ void CodeCache::flush_all() {
         code_flag(code_page_id(s, i)).store(0);
       }
   for (unsigned i = 0; i < bucket_count; i++) buckets_[i] = nullptr;
-  ordered_count_ = 0;
-  hot_used_ = dead_end_bytes;
-  cold_used_ = 0;
-  arena_used_ = 0;
+  for (unsigned i = 0; i < part_count_; i++) counters_.evicted += parts_[i].count;  // dead ones among them
+  divide();
+  page_record_count_ = 0;
   expectations_ = 0;
   counters_.flushes++;
 }

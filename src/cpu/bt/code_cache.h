@@ -52,19 +52,19 @@ class CodeCache {
 
   /// Writable windows at the allocation points: hot code and slow paths have a region each, so that the code that
   /// runs is dense in the instruction cache.
-  std::uint8_t* hot_begin() const { return write_base_ + hot_used_; }
-  std::uint8_t* hot_end() const { return write_base_ + hot_capacity_; }
-  std::uint8_t* cold_begin() const { return write_base_ + hot_capacity_ + cold_used_; }
-  std::uint8_t* cold_end() const { return write_base_ + capacity_; }
+  std::uint8_t* hot_begin() const { return write_base_ + part_->hot + part_->hot_used; }
+  std::uint8_t* hot_end() const { return write_base_ + part_->hot + hot_part_bytes_; }
+  std::uint8_t* cold_begin() const { return write_base_ + part_->cold + part_->cold_used; }
+  std::uint8_t* cold_end() const { return write_base_ + part_->cold + cold_part_bytes_; }
   std::uint8_t* to_write(const std::uint8_t* executable) const { return write_base_ + (executable - exec_base_); }
   const std::uint8_t* to_exec(const std::uint8_t* writable) const { return exec_base_ + (writable - write_base_); }
   bool contains(const void* executable) const {
     return static_cast<std::uint64_t>(static_cast<const std::uint8_t*>(executable) - exec_base_) < capacity_;
   }
-  /// True when less than the largest block's worth of room is left: flush_all() before translating.
+  /// True when less than the largest block's worth of room is left: make_room() before translating.
   bool nearly_full() const;
 
-  /// Zeroed memory that lives until flush_all() (side tables, callout records).
+  /// Zeroed memory that lives as long as the blocks made next to it (side tables, callout records, links).
   void* arena(std::size_t bytes);
   template <typename T>
   T* arena_array(std::size_t n) {
@@ -118,20 +118,31 @@ class CodeCache {
   bool is_closed(CodePageId page) const;
   /// Kills the blocks that came from these bytes. True when there were any.
   bool invalidate(CodePageId page, std::uint64_t offset, std::uint64_t size);
-  /// Forgets everything. No vCPU is in translated code or keeps a Block, and all empty their jump caches.
-  void flush_all();
+  /// Forgets the oldest blocks, and their memory is used again; all of them when tables of pages are full. No vCPU is
+  /// in translated code or keeps a Block or a LinkSite, and all empty their jump caches and return stacks.
+  void make_room();
 
   struct Counters {
-    std::uint64_t blocks = 0, instructions = 0, invalidated = 0, flushes = 0, links = 0;
+    std::uint64_t blocks = 0, instructions = 0, invalidated = 0, flushes = 0, links = 0, evicted = 0;
     std::uint64_t guest_bytes = 0, hot_bytes = 0, cold_bytes = 0;  ///< of all blocks ever translated
   };
   const Counters& counters() const { return counters_; }
-  std::uint64_t used_bytes() const { return hot_used_ + cold_used_; }
+  std::uint64_t used_bytes() const;
   std::uint64_t capacity_bytes() const { return capacity_; }
-  std::uint64_t arena_used_bytes() const { return arena_used_; }
+  std::uint64_t arena_used_bytes() const;
   std::uint64_t arena_capacity_bytes() const { return arena_capacity_; }
 
  private:
+  /// The cache is a ring of parts: when the one in use is full, the oldest is emptied and used next. So what was
+  /// translated lately stays, and no single pause is long.
+  struct Part {
+    std::uint64_t hot = 0, cold = 0, arena = 0;  ///< where its regions begin
+    std::uint64_t hot_used = 0, cold_used = 0, arena_used = 0;
+    Block** ordered = nullptr;  ///< by code address
+    std::uint64_t count = 0;
+  };
+  static constexpr unsigned max_parts = 8;
+
   Result<void> map_file();
   Result<void> map_anonymous();
   CodePage*& page_slot(CodePageId page) const;
@@ -142,6 +153,12 @@ class CodeCache {
   std::atomic<std::uint8_t>& code_flag(CodePageId page) const;
   std::atomic<std::uint8_t>& writers(CodePageId page) const;
   void make_dead_end();
+  void divide();
+  bool pages_full() const;
+  void evict(Part& part);
+  void drop_dead_blocks(CodePageId id, CodePage& page);
+  void open_if_empty(CodePageId id, const CodePage& page);
+  void flush_all();
 
   static constexpr unsigned bucket_count = 1u << 18;
   static constexpr unsigned max_slots = 32;
@@ -151,12 +168,18 @@ class CodeCache {
   Fd memfd_;
   std::uint8_t* write_base_ = nullptr;
   std::uint8_t* exec_base_ = nullptr;
-  std::uint64_t capacity_ = 0, hot_capacity_ = 0, hot_used_ = 0, cold_used_ = 0;
+  std::uint64_t capacity_ = 0, hot_capacity_ = 0;
   std::uint8_t* arena_base_ = nullptr;
-  std::uint64_t arena_capacity_ = 0, arena_used_ = 0;
+  std::uint64_t arena_capacity_ = 0;
+  Part parts_[max_parts];
+  Part* part_ = parts_;  ///< where blocks are made now
+  unsigned part_count_ = 1;
+  std::uint64_t hot_part_bytes_ = 0, cold_part_bytes_ = 0, arena_part_bytes_ = 0;
   Block** buckets_ = nullptr;
-  Block** ordered_ = nullptr;  // by code address
-  std::uint64_t ordered_count_ = 0, ordered_capacity_ = 0;
+  Block** ordered_ = nullptr;       ///< the parts' lists of blocks
+  std::uint64_t ordered_part_ = 0;  ///< room in each
+  CodePage* page_records_ = nullptr;
+  std::uint64_t page_record_count_ = 0, page_record_capacity_ = 0;
   CodePage** pages_[max_slots] = {};
   std::uint64_t page_counts_[max_slots] = {};
   std::uint32_t expectations_ = 0;  ///< given out since the last flush

@@ -277,13 +277,13 @@ void BtVcpu::close_page(CodePageId id) {
   }
 }
 
-/// Throws the whole code cache away, unless somebody else just did.
-void BtVcpu::flush_code_cache() {
+/// Throws old translations away, unless somebody else just did.
+void BtVcpu::make_room_for_code() {
   settle_x87_pointers();
   const StopGate::Stopped stopped(engine_.stop_gate(), index_, ~std::uint64_t{0});
   const CodeLockGuard hold(engine_.cache().lock());
   if (!engine_.cache().nearly_full()) return;
-  engine_.cache().flush_all();
+  engine_.cache().make_room();
   engine_.for_each_vcpu(~std::uint64_t{0}, [](BtVcpu& v) {
     v.drop_returns();
     v.contexts_.for_each([](Context& c) {
@@ -323,7 +323,7 @@ Block* BtVcpu::translate_at(std::uint64_t linear, CodePageId page) {
         }
       }
       if (block) return announce_block(*block, linear);
-      if (full) flush_code_cache();
+      if (full) make_room_for_code();
       if (full || open) continue;
       // The instruction reaches into the next page. A fault is noted.
       if (request.second_bytes || !fetch_page((linear & ~page_offset_mask) + page_size, request.second_page)) return;
@@ -352,7 +352,7 @@ std::string BtVcpu::info_jit() const {
   const auto& c = cache.counters();
   return fmt::format(
       "code cache      {} of {} KiB, tables {} of {} KiB\n"
-      "blocks          {} translated, {} invalidated, {} instructions, {} flushes\n"
+      "blocks          {} translated, {} invalidated, {} instructions, {} evicted in {} rounds\n"
       "links           {}\n"
       "look-ups        {}\n"
       "slow accesses   {} ({} TLB fills, {} bounced)\n"
@@ -363,9 +363,9 @@ std::string BtVcpu::info_jit() const {
       "context loads   {}\n"
       "native faults   {}\n",
       cache.used_bytes() / 1024, cache.capacity_bytes() / 1024, cache.arena_used_bytes() / 1024,
-      cache.arena_capacity_bytes() / 1024, c.blocks, c.invalidated, c.instructions, c.flushes, c.links, count.lookups,
-      count.slow_accesses, count.tlb_fills, count.bounces, count.callouts, count.events, count.polls, count.code_writes,
-      count.context_switches, count.native_faults);
+      cache.arena_capacity_bytes() / 1024, c.blocks, c.invalidated, c.instructions, c.evicted, c.flushes, c.links,
+      count.lookups, count.slow_accesses, count.tlb_fills, count.bounces, count.callouts, count.events, count.polls,
+      count.code_writes, count.context_switches, count.native_faults);
 }
 
 std::string BtVcpu::info_tlb() const {

@@ -340,7 +340,7 @@ class BtVcpu final : public Vcpu {
   /// Tells --trace translate and perf of a new block.
   void announce_block(const Block& block, std::uint64_t linear);
   void close_page(CodePageId id);
-  void flush_code_cache();
+  void make_room_for_code();
   void replace_state(const ArchState& in);
   bool fetch_page(std::uint64_t linear, CodePageId& page);
   bool memory_pages(std::uint64_t address, unsigned size, Access access, bool supervisor);
