@@ -33,17 +33,17 @@ class Restored(WithMachines):
     def counting_goes_on(self, kind):
         with self.begin(kind) as console:
             console.type(COUNTER.replace("\n", "; ") + "\n")
-            console.expect(r"^count \d+000\b", 60)
-            before = int(re.findall(r"^count (\d+)", console.console, re.MULTILINE)[-1])
+            console.expect(r"^count \d+000\r", 60)
+            before = int(re.findall(r"^count (\d+)\r", console.console, re.MULTILINE)[-1])
             self.veneer("save", "one", self.saved())
         self.veneer("kill", "one")
         self.restore("two")
         with self.attach("two") as console:
-            first = int(console.expect(r"^count (\d+)", 60)[1])
+            first = int(console.expect(r"^count (\d+)\r", 60)[1])
             self.assertGreater(first, before)
             self.assertLess(first, before + 200000)
             for step in range(1, 6):
-                self.assertEqual(int(console.expect(r"^count (\d+)", 60)[1]), first + 1000 * step)
+                self.assertEqual(int(console.expect(r"^count (\d+)\r", 60)[1]), first + 1000 * step)
             console.type("kill %1\n")
             time.sleep(1)
             console.type("\n")
