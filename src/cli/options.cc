@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <optional>
 
 #include "cli/disk/disk_flags.h"
@@ -111,10 +112,19 @@ Result<void> parse_debug(const std::string& text, cpu::EngineOptions& options) {
   for (std::size_t at = 0; at <= text.size();) {
     const std::size_t end = std::min(text.find(',', at), text.size());
     const std::string word = text.substr(at, end - at);
-    if (word == "perf-map")
+    if (word == "perf-map") {
       options.perf_map = true;
-    else
-      return Error(fmt::format("\"{}\" is nothing to debug with (known: perf-map)", word));
+    } else if (word == "shadow") {
+      options.shadow = true;
+    } else if (word.starts_with("shadow=")) {
+      const char* last = word.data() + word.size();
+      const auto [stop, error] = std::from_chars(word.data() + 7, last, options.shadow_checks);
+      if (error != std::errc{} || stop != last || options.shadow_checks == 0 || options.shadow_checks > 255)
+        return Error(fmt::format("\"{}\" does not say how often each block is to be checked (1 to 255)", word));
+      options.shadow = true;
+    } else {
+      return Error(fmt::format("\"{}\" is nothing to debug with (known: perf-map, shadow, shadow=N)", word));
+    }
     at = end + 1;
   }
   return {};
@@ -227,7 +237,7 @@ void add_run_options(CLI::App& run, RunOptions& options) {
            const auto result = parse_debug(text, options.config.engine_options);
            if (!result) throw CLI::ValidationError("--debug", result.error().message());
          },
-         "For those who work on Veneer: perf-map (names for perf)")
+         "For those who work on Veneer: perf-map (names for perf), shadow or shadow=N (run blocks twice, compare)")
       ->type_name("WHAT")
       ->group("Debugging");
   run.add_option("--stats", options.stats_file, "Write statistics there as JSON at the end")

@@ -142,6 +142,13 @@ TEST(Options, DebugKnowsItsWords) {
   EXPECT_TRUE(run_options({"--debug", "perf-map"}).config.engine_options.perf_map);
 }
 
+TEST(Options, DebugTakesShadowWithACount) {
+  const cpu::EngineOptions options = run_options({"--debug", "shadow=12"}).config.engine_options;
+  EXPECT_TRUE(options.shadow);
+  EXPECT_EQ(options.shadow_checks, 12u);
+  EXPECT_EQ(status_of(parse({"run", "--kernel", "vmlinuz", "--debug", "shadow=x"})), 2);
+}
+
 TEST(Options, DebugRefusesOtherWords) {
   const Outcome outcome = parse({"run", "--kernel", "vmlinuz", "--debug", "perf-map,nonsense"});
   EXPECT_EQ(status_of(outcome), 2);

@@ -126,6 +126,9 @@ struct EngineOptions {
   unsigned max_block_instructions = 64;  ///< 1 gives single-instruction blocks
   /// Room for translated code, half as much again goes to tables; 0 chooses by the size of guest RAM.
   std::uint64_t code_cache_bytes = 0;
+  bool shadow = false;  ///< run each block twice and compare (docs/shadow.md)
+  /// Shadow mode: how often each block is compared before it may run at full speed; 0: every time it runs.
+  unsigned shadow_checks = 0;
   bool perf_map = false;      ///< give translated code names in profiles: /tmp/perf-PID.map
   bool measure_time = false;  ///< count the time in translated code, slow paths, callouts, translation
   /// For tests: steps between vCPUs are delayed at random, by up to so many microseconds.

@@ -99,6 +99,9 @@ struct Block {
   std::uint16_t guest_bytes = 0;
   bool straddles = false;
   bool dead = false;
+  bool once_only = false;          ///< shadow mode: cannot be run twice
+  std::uint8_t shadow_checks = 0;  ///< shadow mode: how often it was compared
+  std::uint8_t shadow_aborts = 0;  ///< shadow mode: trials that came to a device
   std::uint8_t instructions = 0;
   const std::uint8_t* code = nullptr;  ///< executable address of the indirect entry
   const std::uint8_t* cold = nullptr;  ///< executable address of its slow paths, in a region of their own

@@ -66,6 +66,15 @@ std::vector<CounterGroup> BtVcpu::counters() const {
                        {"translation", ns(t.translation)},
                        {"run_loop", ns(t.running - t.inside - t.translation)}}});
   }
+  if (shadow_) {
+    const Shadow::Counters& w = shadow_->counters;
+    groups.push_back({"shadow",
+                      {{"checked_blocks", w.checked},
+                       {"checked_instructions", w.instructions},
+                       {"differences", w.differences},
+                       {"trials_stopped_at_devices", w.devices},
+                       {"blocks_given_up", w.given_up}}});
+  }
   groups.push_back({"start", {{"first_run_monotonic_ns", c.first_run_ns}}});
   return groups;
 }

@@ -45,6 +45,8 @@ Result<void> BtEngine::create() {
         "and Linux 5.9 or later");
   // With its tables the cache stays within 10% of guest RAM and 64 MiB; what is not used is not populated.
   if (!options_.code_cache_bytes) options_.code_cache_bytes = 31 * MiB + memory_.ram_bytes() / 22;
+  // Every instruction is in a block of its own, too; a flush would begin all checks anew.
+  if (options_.shadow) options_.code_cache_bytes *= 8;
   TRY_VOID(cache_.create(memory_, options_.code_cache_bytes, options_.perf_map));
   if (options_.perf_map) TRY_VOID(perf_map_.create());
   install_signal_handlers();
@@ -104,6 +106,8 @@ Result<std::unique_ptr<Vcpu>> BtEngine::make_vcpu(unsigned index) {
   if (index >= max_vcpus)
     return Error(fmt::format("the translator runs up to {} virtual CPUs: start the machine with --cpus {}", max_vcpus,
                              max_vcpus));
+  if (index > 0 && options_.shadow)
+    return Error("shadow mode compares the memory of one virtual CPU: start the machine with --cpus 1");
   auto vcpu = std::make_unique<BtVcpu>(*this, index);
   TRY_VOID(vcpu->create());
   return std::unique_ptr<Vcpu>(std::move(vcpu));
@@ -163,6 +167,7 @@ Result<void> BtVcpu::create() {
   b->fn_memory = reinterpret_cast<std::uint64_t>(&entry_memory);
   b->fn_writeback = reinterpret_cast<std::uint64_t>(&entry_writeback);
   b->fn_callout = reinterpret_cast<std::uint64_t>(&entry_callout);
+  if (engine_.options().shadow) TRY_VOID(create_shadow());
   ArchState power_up;
   reset_state(power_up);
   set_state(power_up);

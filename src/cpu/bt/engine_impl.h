@@ -96,6 +96,7 @@ class BtEngine final : public Engine {
     const unsigned end = xsave_bytes(layout & ((std::uint64_t{1} << i) - 1), true);
     return components_[i].aligned ? (end + 63) & ~63u : end;
   }
+  unsigned component_size(unsigned i) const { return components_[i].size; }
   /// XSAVE components the guest may own (XCR0 mask).
   std::uint64_t vector_mask() const { return cpuid_.xcr0_mask(); }
 

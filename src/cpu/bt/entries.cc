@@ -7,7 +7,7 @@ namespace veneer::cpu::bt {
 
 std::uint64_t entry_memory(BtVcpu* vcpu, const AccessDescriptor* descriptor) {
   const CycleScope scope(vcpu->engine().options().measure_time, vcpu->count.cycles.memory);
-  return vcpu->slow_access(*descriptor);
+  return vcpu->unless_trial_is_over(vcpu->slow_access(*descriptor));
 }
 
 std::uint64_t entry_writeback(BtVcpu* vcpu, const AccessDescriptor* descriptor) {
@@ -19,7 +19,7 @@ std::uint64_t entry_callout(BtVcpu* vcpu, const void* descriptor) {
   const CycleScope scope(vcpu->engine().options().measure_time, vcpu->count.cycles.callouts);
   const CalloutRecord* record;
   __builtin_memcpy(&record, descriptor, sizeof record);
-  return vcpu->callout(*record);
+  return vcpu->unless_trial_is_over(vcpu->callout(*record));
 }
 
 }  // namespace veneer::cpu::bt

@@ -237,9 +237,18 @@ HostPtr BtVcpu::page_pointer(std::uint64_t address, Access access, bool supervis
   if (!slot) return nullptr;
   const std::uint64_t offset = t.address - slot->base;
   const bool rom = slot->kind == machine::SlotKind::Rom;
-  const bool writable =
+  const HostPtr host_page = slot->host + (offset & ~page_offset_mask);
+  bool writable =
       t.writable && !rom && engine_.cache().may_write(code_page_id(slot->index, offset >> page_shift), index_);
-  context.fill(regime, page, slot->host + (offset & ~page_offset_mask), writable, t.large);
+  if (shadow_) {
+    if (access == Access::Write && !rom && !shadow_lets_write(host_page)) {
+      faulted = true;
+      raise(VECTOR_MC);  // never seen: the trial is over
+      return nullptr;
+    }
+    writable = writable && access == Access::Write;  // the first write must come here
+  }
+  context.fill(regime, page, host_page, writable, t.large);
   count.tlb_fills++;
   if (access == Access::Write && !writable) return nullptr;
   return slot->host + offset;
@@ -248,6 +257,10 @@ HostPtr BtVcpu::page_pointer(std::uint64_t address, Access access, bool supervis
 void BtVcpu::physical_read(GuestPhys address, void* out, unsigned size) {
   if (HostPtr host = engine_.memory().at(address, size)) return copy(out, host, size);
   auto* to = static_cast<std::uint8_t*>(out);
+  if (shadow_keeps_off_device()) {
+    for (unsigned i = 0; i < size; i++) to[i] = 0xff;
+    return;
+  }
   flight::record(flight::ring(index_), flight::Event::MmioRead, b->page_address, address.value, size);
   with_vectors_saved([&] {
     // Registers are 1, 2, 4 or 8 bytes wide; wider operands go in pieces as on the bus.
@@ -268,6 +281,7 @@ void BtVcpu::physical_write(GuestPhys address, const void* data, unsigned size) 
   machine::MemorySlot* slot = memory.find(address);
   if (slot && slot->kind == machine::SlotKind::Ram && address.value - slot->base.value + size <= slot->size_bytes) {
     const std::uint64_t offset = address - slot->base;
+    if (shadow_ && !shadow_lets_write(slot->host + (offset & ~page_offset_mask))) return;
     copy(slot->host + offset, data, size);
     // Whoever translates marks the page, then reads it; this wrote, and now reads the mark.
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -275,6 +289,7 @@ void BtVcpu::physical_write(GuestPhys address, const void* data, unsigned size) 
     return;
   }
   auto* from = static_cast<const std::uint8_t*>(data);
+  if (shadow_keeps_off_device()) return;
   flight::record(flight::ring(index_), flight::Event::MmioWrite, b->page_address, address.value, size);
   with_vectors_saved([&] {
     for (unsigned done = 0; done < size;) {

@@ -208,14 +208,16 @@ ExitReason BtVcpu::run_loop(bool single) {
   bool missed = true;
   look_.store(true, std::memory_order_relaxed);
   for (;;) {
+    if (shadow_busy()) shadow_turn(link_site, link_flushes);
+    const bool following = shadow_busy();
     if (shutdown_) break;
-    if (exit_requested_.load(std::memory_order_relaxed) && !s.interrupt_shadow) {
+    if (exit_requested_.load(std::memory_order_relaxed) && !s.interrupt_shadow && !following) {
       exit_requested_.store(false);
       return finish(ExitReason::Interrupted);
     }
     // Events only when there is a reason to look: a kick, or an interrupt that waited for IF.
-    if (look_.load(std::memory_order_relaxed) || s.halted ||
-        (b->irq_pending && b->interrupt_flag && !s.interrupt_shadow)) {
+    if (!following && (look_.load(std::memory_order_relaxed) || s.halted ||
+                       (b->irq_pending && b->interrupt_flag && !s.interrupt_shadow))) {
       if (take_events()) link_site = nullptr;
       // Looked at behind take_events(), which takes a kick for seen.
       if (engine_.stop_gate().wanted(index_)) {
@@ -236,8 +238,8 @@ ExitReason BtVcpu::run_loop(bool single) {
 
     const bool trap = s.rflags & RFLAGS_TF;
     const bool shadow = s.interrupt_shadow;
-    const bool one =
-        single || trap || shadow || breakpoint_count_ || debug_armed() || code_limit_near() || alone_wanted_;
+    const bool one = following || single || trap || shadow || breakpoint_count_ || debug_armed() || code_limit_near() ||
+                     alone_wanted_;
     mode.bits = one ? mode.bits | Mode::SINGLE : mode.bits & ~Mode::SINGLE;
     if (!rip_reachable()) {
       fault(VECTOR_GP, 0);
@@ -270,7 +272,8 @@ ExitReason BtVcpu::run_loop(bool single) {
         const Block& from = *link_site->owner;
         const bool there = link_site->far() || from.page == block->page;
         if (!from.dead && !block->dead && there && (link_site->target & page_offset_mask) == block->offset &&
-            from.mode.grouped() == block->mode.grouped())
+            from.mode.grouped() == block->mode.grouped() &&
+            (!shadow_ || (shadow_->done_with(from) && shadow_->done_with(*block))))
           engine_.cache().link(*link_site, block, engine_.many());
       }
       mode.bits &= ~Mode::UNGROUPED;
@@ -280,8 +283,10 @@ ExitReason BtVcpu::run_loop(bool single) {
         if (single) return finish(ExitReason::Debug);
         continue;
       }
-      if (!one && !ungrouped) remember_code(linear, block);
+      // Shadow mode wants to see each block come, and links between blocks that it is done with.
+      if (!one && !ungrouped && !shadow_) remember_code(linear, block);
       code = block->code;
+      if (shadow_) shadow_->next = block;
     } else if (!code) {
       mode.bits &= ~Mode::UNGROUPED;
       if (failed_) return finish(ExitReason::Failed);
@@ -290,15 +295,16 @@ ExitReason BtVcpu::run_loop(bool single) {
       continue;
     }
     link_site = nullptr;
-    load_vectors();
     s.interrupt_shadow = stack_shadow_ = false;
     const std::uint64_t resume = s.rflags & RFLAGS_RF;
     s.rflags &= ~RFLAGS_RF;
+    if (shadow_) shadow_look_at(*shadow_->next, linear, one);
+    load_vectors();
     const std::uint64_t events_before = count.events;
     if (!stack_shadow) debug_hits_ = 0;  // those of MOV SS come with the instruction behind it (SDM 3A 6.8.3)
     trap_dropped_ = false;
     set_arith(b->arith_flags);
-    if (returns_dropped_ || returns_mode_ != mode.bits) {
+    if (returns_dropped_ || shadow_ || returns_mode_ != mode.bits) {
       b->return_sp = b->return_base;
       returns_mode_ = mode.bits;
       returns_dropped_ = false;

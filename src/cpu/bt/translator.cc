@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cpu/bt/callouts.h"
+#include "cpu/bt/once_only.h"
 #include "cpu/x86/decode_corrections.h"
 
 namespace veneer::cpu::bt {
@@ -103,9 +104,14 @@ bool Translator::decode() {
       if (count_ > 0) return true;
       straddles_ = true;
     }
+    once_only_ = engine_.options().shadow && once_only(insn);
+    if (once_only_ && count_ > 0) {
+      once_only_ = false;
+      return true;
+    }
     offset += insn.z.length;
     count_++;
-    if (straddles_ || ends_block(insn)) break;
+    if (straddles_ || once_only_ || ends_block(insn)) break;
     if (insn.z.meta.category == ZYDIS_CATEGORY_COND_BR &&
         (++conditional_ == max_conditional || cache_.find(request_.page, offset, mode_.grouped())))
       break;  // the rest is translated already: link to it
@@ -179,6 +185,7 @@ Block* Translator::translate() {
   const Insn& last = insns_[count_ - 1];
   block->guest_bytes = static_cast<std::uint16_t>(last.offset + last.z.length - request_.offset);
   block->straddles = straddles_;
+  block->once_only = once_only_;
   block->instructions = static_cast<std::uint8_t>(count_);
   block->code = cache_.to_exec(start_);
   block->cold = cache_.to_exec(cold_start_);

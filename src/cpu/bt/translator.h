@@ -220,6 +220,7 @@ class Translator {
   Insn insns_[max_instructions];
   unsigned count_ = 0, conditional_ = 0;
   bool straddles_ = false;
+  bool once_only_ = false;                   ///< shadow mode: the block is one instruction that cannot be run twice
   bool closed_ = false;                      ///< the last instruction left the block
   bool return_in_t2_ = false;                ///< T2 has the return address that a CALL pushed
   int group_in_t0_ = -1, group_in_t1_ = -1;  ///< groups whose slots are in T0 and T1, unless these were written since

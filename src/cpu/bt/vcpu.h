@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 
 #include "base/flight_recorder.h"
 #include "cpu/bt/block.h"
@@ -14,6 +15,7 @@
 #include "cpu/bt/code_cache.h"
 #include "cpu/bt/context.h"
 #include "cpu/bt/counters.h"
+#include "cpu/bt/shadow.h"
 #include "cpu/bt/x87_pointers.h"
 #include "cpu/engine.h"
 #include "cpu/state.h"
@@ -296,8 +298,20 @@ class BtVcpu final : public Vcpu {
   }
   void halt() { s.halted = true; }
   static constexpr std::uint64_t pauses_to_yield = 64;  ///< PAUSEs, with many vCPUs; some microseconds
+  /// A check of shadow mode is under way: nothing from outside may get between.
+  bool shadow_busy() const { return shadow_ && shadow_->busy(); }
+  /// In a trial of shadow mode devices must not be touched: true means that the access is left out.
+  bool shadow_keeps_off_device();
+  /// A slow path's answer to translated code, or "leave" when shadow mode has nothing to learn from this trial any
+  /// more.
+  std::uint64_t unless_trial_is_over(std::uint64_t answer) {
+    if (!shadow_ || shadow_->phase != Shadow::Phase::Trial || !shadow_->aborted) [[likely]]
+      return answer;
+    b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
+    return 1;
+  }
   /// A kick waits: leave at the next instruction boundary.
-  bool kicked() const { return __atomic_load_n(&b->poll, __ATOMIC_RELAXED) == b->pending_bad_poll; }
+  bool kicked() const { return !shadow_busy() && __atomic_load_n(&b->poll, __ATOMIC_RELAXED) == b->pending_bad_poll; }
   std::uint64_t read_tsc() const;
   std::uint64_t callout(const CalloutRecord& record);
   /// From the signal handler: what happened at `pc` in translated code. True when handled; may change *pc.
@@ -322,6 +336,20 @@ class BtVcpu final : public Vcpu {
   ExitReason run_loop(bool single);
   std::string describe_crash() const;
   bool take_events();
+  // Shadow mode (shadow.cc, shadow_turn.cc)
+  Result<void> create_shadow();
+  void shadow_turn(LinkSite*& link_site, std::uint64_t& link_flushes);
+  bool shadow_follows();
+  void shadow_look_at(Block& block, std::uint64_t linear, bool one);
+  void shadow_begin(Block& block, std::uint64_t linear);
+  void shadow_end_trial(LinkSite* link, std::uint64_t link_flushes);
+  void shadow_keep(Shadow::Kept& kept) const;
+  void shadow_restore(const Shadow::Kept& kept);
+  bool shadow_equal();
+  void shadow_report();
+  void shadow_finish(bool equal);
+  /// The page is about to be written or may be from now on. False: a trial that gets no room to remember it.
+  bool shadow_lets_write(HostPtr page);
   Result<void> create_return_stack();
   static constexpr std::uint64_t return_stack_bytes = 64 * KiB;  ///< 4,096 calls deep; then it starts anew
   bool run_alone(const Block* block, std::uint64_t linear);
@@ -384,6 +412,7 @@ class BtVcpu final : public Vcpu {
   alignas(64) std::uint8_t optimised_buffer_[4096] = {};
   BtEngine& engine_;
   unsigned index_;
+  std::unique_ptr<Shadow> shadow_;
   ContextSet contexts_;
   unsigned cpl_ = 0;
   bool vectors_loaded_ = false;
