@@ -98,7 +98,7 @@ class Data(DiskTest):
         os.chmod(image, 0o444)
         with Guest("--disk", f"{image},format=raw,readonly,serial=S-42") as guest:
             guest.boot()
-            self.assertEqual(guest.run("cat /sys/block/vda/ro /sys/block/vda/serial"), (0, "1\nS-42"))
+            self.assertEqual(guest.run("cat /sys/block/vda/ro /sys/block/vda/serial; echo"), (0, "1\nS-42"))
             self.assertNotEqual(guest.run("dd if=/dev/zero of=/dev/vda count=1 conv=fsync 2>/dev/null")[0], 0)
 
     def test_a_snapshot_is_dropped(self):
