@@ -125,7 +125,7 @@ Outcome BtVcpu::far_call(std::uint16_t selector, std::uint64_t offset, unsigned 
   } else {
     if (!read_code_descriptor(selector, d, VECTOR_GP, 0)) return Outcome::Fault;
     if (!Descriptor{d}.segment()) return through_system_descriptor(selector, d, TaskCause::Call, next_rip);
-    if (!direct_target(selector, d, cs) || !reaches(cs, offset)) return Outcome::Fault;
+    if (!direct_target(selector, d, cs)) return Outcome::Fault;
   }
   const std::uint64_t frame[2] = {next_rip, s.segments[CS].selector};
   std::uint64_t sp = reg(RSP);
@@ -133,9 +133,12 @@ Outcome BtVcpu::far_call(std::uint16_t selector, std::uint64_t offset, unsigned 
   // 4).
   const bool to64 = s.long_mode() && (cs.attributes & Segment::L);
   const FrameRules rules{.level = cpl_, .error = 0, .long_frame = to64};
-  if (code64() && !to64) {
+  const bool narrowing = code64() && !to64;
+  // There the limit is looked at behind the first push, too.
+  if (d && !narrowing && !reaches(cs, offset)) return Outcome::Fault;
+  if (narrowing) {
     sp &= 0xffffffffu;
-    if (!push_frame(s.segments[SS], sp, &frame[1], 1, operand_bytes, rules) ||
+    if (!push_frame(s.segments[SS], sp, &frame[1], 1, operand_bytes, rules) || !reaches(cs, offset) ||
         !push_frame(s.segments[SS], sp, &frame[0], 1, operand_bytes, rules))
       return Outcome::Fault;
   } else if (!push_frame(s.segments[SS], sp, frame, 2, operand_bytes, rules)) {

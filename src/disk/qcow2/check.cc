@@ -72,7 +72,6 @@ class Checker {
   std::vector<std::uint64_t> refcount_table_;
   std::uint64_t block_index_ = ~std::uint64_t{0};
   std::vector<std::byte> block_;
-  bool block_dirty_ = false;
   bool must_rebuild_ = false;
 };
 
