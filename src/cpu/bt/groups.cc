@@ -141,7 +141,9 @@ void Translator::plan_groups() {
       const std::uint32_t index_epoch = m.index < gpr_count ? epoch[m.index] : 0;
       // The emitted sums must fit a 32-bit displacement.
       const bool near = low > INT32_MIN + 8192 && high < INT32_MAX - 8192;
-      const bool whole = near && (!rip || page_of(low) == page_of(high - 1));
+      // A segment base would move a RIP-relative range out of the page that it is known to be in.
+      const bool moved = rip && (m.segment == FS || m.segment == GS);
+      const bool whole = near && !moved && (!rip || page_of(low) == page_of(high - 1));
       for (unsigned g = 0; g < group_count_ && whole; g++) {
         Group& group = groups_[g];
         if (!group.open || !same_base(group.key, m) || group.base_epoch != base_epoch ||
