@@ -250,7 +250,8 @@ void Translator::emit_native(const Insn& insn) {
   finish_access(cold);
 }
 
-void Translator::moffs_body(const Insn& insn, bool) {
+void Translator::moffs_body(const Insn& insn, bool cold) {
+  if (!cold && flags_need_hardware(insn)) materialise();  // the accumulator may be an operand of the recipe
   const unsigned size = insn.z.operand_width / 8u;
   if (insn.row.access == x86::MemAccess::Write)
     a_.store(size, T0, T1, rax);
