@@ -17,7 +17,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -197,43 +199,98 @@ void stamp_for_ever(Image& image, std::uint64_t seed) {
   }
 }
 
-void verify_stamps(Image& image, std::uint64_t seed, std::uint64_t flushed) {
-  const std::uint64_t blocks = image.size() / stamp_bytes;
-  std::vector<std::uint64_t> last(blocks, 0);
-  for (std::uint64_t sequence = 1; sequence <= flushed; ++sequence) last[block_of(seed, sequence, blocks)] = sequence;
-  std::vector<std::uint64_t> words(stamp_bytes / 8), expected(stamp_bytes / 8);
-  const iovec iov{words.data(), stamp_bytes};
-  // The kill came in the middle of one write at most. Nobody flushed that, and where clusters are smaller than a stamp
-  // some of it may be there already.
-  bool interrupted = false;
-  auto torn = [&](std::uint64_t block) {
-    if (interrupted) fail(fmt::format("block {} is torn, and not the only one", block));
-    interrupted = true;
-  };
-  for (std::uint64_t block = 0; block < blocks; ++block) {
-    must(image.read(block * stamp_bytes, {&iov, 1}));
-    const std::uint64_t found = words[0];
-    if (found == 0) {
-      if (std::any_of(words.begin(), words.end(), [](std::uint64_t word) { return word != 0; })) {
-        torn(block);
-        continue;
-      }
-      // Zeros: never written, zeroed last, or zeroed after the last flush.
-      if (last[block] == 0 || is_zeroing(last[block])) continue;
-      bool zeroed_later = false;
-      for (std::uint64_t s = flushed + 1; s < flushed + 100000 && !zeroed_later; ++s)
-        zeroed_later = is_zeroing(s) && block_of(seed, s, blocks) == block;
-      if (!zeroed_later) fail(fmt::format("block {} lost write {}", block, last[block]));
-      continue;
-    }
-    if (found < last[block])
-      fail(fmt::format("block {} holds write {}, but {} was flushed", block, found, last[block]));
-    if (is_zeroing(found) || block_of(seed, found, blocks) != block)
-      fail(fmt::format("block {} holds write {}, which is another block's", block, found));
-    fill_stamp(expected.data(), block, found);
-    if (words != expected) torn(block);
+/// What a killed writer left: every block holds its last flushed stamp or a later one. The kill came in the middle of
+/// one write at most, later than all others that can be seen; with clusters smaller than a stamp some of its clusters
+/// may be there already, each whole.
+class Verifier {
+ public:
+  Verifier(Image& image, std::uint64_t seed, std::uint64_t flushed)
+      : image_(image),
+        seed_(seed),
+        flushed_(flushed),
+        blocks_(image.size() / stamp_bytes),
+        cluster_words_(std::min<std::uint64_t>(image.limits().optimal_io_bytes, stamp_bytes) / 8),
+        last_(blocks_, 0) {
+    for (std::uint64_t s = 1; s <= flushed; ++s) last_[block_of(seed, s, blocks_)] = s;
   }
-}
+
+  void verify() {
+    std::vector<std::uint64_t> words(stamp_bytes / 8), torn_words;
+    std::uint64_t torn = blocks_;
+    const iovec iov{words.data(), stamp_bytes};
+    for (std::uint64_t block = 0; block < blocks_; ++block) {
+      must(image_.read(block * stamp_bytes, {&iov, 1}));
+      if (const auto sequence = sequence_of(block, words, 0, words.size())) {
+        must_be_legal(block, *sequence);
+        newest_ = std::max(newest_, *sequence);
+      } else if (torn != blocks_) {
+        fail(fmt::format("blocks {} and {} are torn", torn, block));
+      } else {
+        torn = block;
+        torn_words = words;
+      }
+    }
+    if (torn != blocks_) verify_torn(torn, torn_words);
+  }
+
+ private:
+  /// The one stamp that these words are part of, 0 for zeros; nothing if they are neither.
+  static std::optional<std::uint64_t> sequence_of(std::uint64_t block, const std::vector<std::uint64_t>& words,
+                                                  std::size_t from, std::size_t to) {
+    if (std::all_of(words.begin() + static_cast<std::ptrdiff_t>(from), words.begin() + static_cast<std::ptrdiff_t>(to),
+                    [](std::uint64_t word) { return word == 0; }))
+      return 0;
+    const std::uint64_t sequence = from == 0 ? words[0] : (words[from] ^ mixed(block)) - from;
+    std::vector<std::uint64_t> expected(stamp_bytes / 8);
+    fill_stamp(expected.data(), block, sequence);
+    for (std::size_t i = from; i < to; ++i)
+      if (words[i] != expected[i]) return std::nullopt;
+    return sequence;
+  }
+
+  /// A zeroing of this block after step `from`.
+  bool zeroed_after(std::uint64_t block, std::uint64_t from) const {
+    for (std::uint64_t s = from + 1; s < from + 100000; ++s)
+      if (is_zeroing(s) && block_of(seed_, s, blocks_) == block) return true;
+    return false;
+  }
+
+  void must_be_legal(std::uint64_t block, std::uint64_t sequence) const {
+    const std::uint64_t last = last_[block];
+    if (sequence == 0) {
+      // Never written, zeroed last, or zeroed after the last flush.
+      if (last != 0 && !is_zeroing(last) && !zeroed_after(block, flushed_))
+        fail(fmt::format("block {} lost write {}", block, last));
+      return;
+    }
+    if (sequence < last) fail(fmt::format("block {} holds write {}, but {} was flushed", block, sequence, last));
+    if (is_zeroing(sequence) || block_of(seed_, sequence, blocks_) != block)
+      fail(fmt::format("block {} holds write {}, which is another block's", block, sequence));
+  }
+
+  void verify_torn(std::uint64_t block, const std::vector<std::uint64_t>& words) const {
+    if (cluster_words_ == words.size()) fail(fmt::format("block {} is torn inside a cluster", block));
+    std::set<std::uint64_t> found;
+    for (std::size_t from = 0; from < words.size(); from += cluster_words_) {
+      const auto sequence = sequence_of(block, words, from, from + cluster_words_);
+      if (!sequence) fail(fmt::format("block {} is torn inside a cluster", block));
+      found.insert(*sequence);
+    }
+    if (found.size() != 2) fail(fmt::format("block {} holds parts of {} writes", block, found.size()));
+    const std::uint64_t older = *found.begin(), newer = *found.rbegin(), before = std::max(newest_, flushed_);
+    must_be_legal(block, newer);
+    if (newer > before) return must_be_legal(block, older);  // the write was interrupted
+    // Or its zeroing, the stamp being what was there.
+    if (older != 0 || !zeroed_after(block, before))
+      fail(fmt::format("block {} is torn by write {}, which was done before others", block, newer));
+  }
+
+  Image& image_;
+  std::uint64_t seed_, flushed_, blocks_;
+  std::size_t cluster_words_;
+  std::vector<std::uint64_t> last_;  ///< flushed step of each block
+  std::uint64_t newest_ = 0;         ///< of the blocks that are whole
+};
 
 std::uint64_t number(const char* text) { return std::strtoull(text, nullptr, 10); }
 
@@ -255,7 +312,7 @@ int main(int argc, char** argv) {
   } else if (words[0] == "stamp" && words.size() == 4) {
     stamp_for_ever(*image, number(words[3].c_str()));
   } else if (words[0] == "verify" && words.size() == 5) {
-    verify_stamps(*image, number(words[3].c_str()), number(words[4].c_str()));
+    Verifier(*image, number(words[3].c_str()), number(words[4].c_str())).verify();
   } else {
     fail("wrong arguments");
   }

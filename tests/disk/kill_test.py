@@ -38,6 +38,13 @@ class Kill(ImageTest):
             run("qemu-img", "check", "-q", "-f", "qcow2", "-r", "leaks", image)
             self.check(image)
 
+    def test_damage_is_seen(self):
+        image = self.create("1.qcow2", "16M", "cluster_size=512")
+        flushed = self.killed(image, 1, 0.1)
+        run("qemu-io", "-f", "qcow2", "-c", "write -P 0x5a 0 512", "-c", "write -P 0x5a 8192 512", image)
+        with self.assertRaisesRegex(AssertionError, "torn"):
+            run(EXERCISER, "verify", image, "qcow2", 1, flushed)
+
     def test_default(self):
         self.rounds("cluster_size=64k")
 
