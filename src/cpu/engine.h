@@ -65,6 +65,9 @@ class Board {
     static_cast<void>(from), static_cast<void>(apic_id), static_cast<void>(command);
     return 0;
   }
+  /// FERR#: an unmasked x87 exception was met with CR0.NE clear; the processor waits for an interrupt (SDM 1 D.2.1).
+  /// A board that connects nothing to this pin does nothing.
+  virtual void coprocessor_error() {}
 };
 
 /// Why Vcpu::run() came back. A closed set.

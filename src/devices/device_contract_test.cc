@@ -10,6 +10,7 @@
 #include "devices/irq/ioapic.h"
 #include "devices/irq/lapic.h"
 #include "devices/irq/pic8259.h"
+#include "devices/legacy/coprocessor_error.h"
 #include "devices/legacy/debug_exit.h"
 #include "devices/legacy/i8042.h"
 #include "devices/legacy/pit8254.h"
@@ -133,6 +134,14 @@ struct DebugExitBench final : Bench {
   void disturb() override { out8(port, 0, 8); }
   testing::FakePower power;
   DebugExit port{power};
+};
+
+struct CoprocessorErrorBench final : Bench {
+  machine::Device& device() override { return port; }
+  void set_up() override { port.raise(); }
+  void disturb() override { out8(port, 0, 0); }
+  testing::FakeIrqLine irq;
+  CoprocessorError port{irq};
 };
 
 struct PostCodeBench final : Bench {
@@ -321,16 +330,16 @@ Case pic_part(const char* name, PicPart part) {
   return {name, [part] { return std::make_unique<PicBench>(part); }};
 }
 
-INSTANTIATE_TEST_SUITE_P(All, DeviceContract,
-                         ::testing::Values(of<UartBench>("uart16550"), of<PitBench>("pit8254"),
-                                           of<Port61Bench>("port61"), of<RtcBench>("rtc_cmos"),
-                                           of<KeyboardBench>("i8042"), of<ResetPortBench>("reset_port"),
-                                           Case{"debug_exit", [] { return std::make_unique<DebugExitBench>(); }, false},
-                                           of<PostCodeBench>("post_code"), pic_part("pic_master", PicPart::Master),
-                                           pic_part("pic_slave", PicPart::Slave), pic_part("elcr", PicPart::Elcr),
-                                           of<IoApicBench>("ioapic"), of<LocalApicBench>("lapic"),
-                                           of<TscDeadlineBench>("lapic_tsc_deadline")),
-                         [](const ::testing::TestParamInfo<Case>& item) { return item.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    All, DeviceContract,
+    ::testing::Values(of<UartBench>("uart16550"), of<PitBench>("pit8254"), of<Port61Bench>("port61"),
+                      of<RtcBench>("rtc_cmos"), of<KeyboardBench>("i8042"), of<ResetPortBench>("reset_port"),
+                      Case{"debug_exit", [] { return std::make_unique<DebugExitBench>(); }, false},
+                      of<PostCodeBench>("post_code"), of<CoprocessorErrorBench>("coprocessor_error"),
+                      pic_part("pic_master", PicPart::Master), pic_part("pic_slave", PicPart::Slave),
+                      pic_part("elcr", PicPart::Elcr), of<IoApicBench>("ioapic"), of<LocalApicBench>("lapic"),
+                      of<TscDeadlineBench>("lapic_tsc_deadline")),
+    [](const ::testing::TestParamInfo<Case>& item) { return item.param.name; });
 
 }  // namespace
 }  // namespace veneer::devices

@@ -49,6 +49,7 @@ inline constexpr std::uint16_t KBC_COMMAND_PORT = 0x64;      // 1    pc
 inline constexpr std::uint16_t RTC_PORT = 0x70;              // 2    pc
 inline constexpr std::uint16_t POST_PORT = 0x80;             // 1
 inline constexpr std::uint16_t PIC_SLAVE_PORT = 0xa0;        // 2    pc
+inline constexpr std::uint16_t COPROCESSOR_PORT = 0xf0;      // 2    pc
 inline constexpr std::uint16_t DEBUG_EXIT_PORT = 0xf4;       // 1    only with debug_exit
 inline constexpr std::uint16_t COM1_PORT = 0x3f8;            // 8
 inline constexpr std::uint16_t ELCR_PORT = 0x4d0;            // 2    pc
@@ -73,6 +74,7 @@ inline constexpr std::uint8_t COM1_IRQ = 4;
 inline constexpr std::uint8_t RTC_IRQ = 8;
 inline constexpr std::uint8_t SCI_IRQ = 9;
 inline constexpr std::uint8_t MOUSE_IRQ = 12;
+inline constexpr std::uint8_t COPROCESSOR_IRQ = 13;
 
 /// IRQ 0 enters the IOAPIC at pin 2, where PCs have always had it; the SCI is the one level-triggered ISA line.
 inline constexpr std::array<IsaRoute, 15> isa_routes = {{

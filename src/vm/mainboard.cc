@@ -14,6 +14,7 @@
 #include "devices/acpi/acpi_sleep.h"
 #include "devices/irq/irq_split.h"
 #include "devices/irq/pic8259.h"
+#include "devices/legacy/coprocessor_error.h"
 #include "devices/legacy/debug_exit.h"
 #include "devices/legacy/i8042.h"
 #include "devices/legacy/pit8254.h"
@@ -59,6 +60,7 @@ struct Mainboard::LegacyIo {
   std::unique_ptr<devices::Pit8254> pit;
   std::unique_ptr<devices::RtcCmos> rtc;
   std::unique_ptr<devices::Ps2Controller8042> keyboard;
+  std::unique_ptr<devices::CoprocessorError> coprocessor_error;
   std::unique_ptr<devices::AcpiPm> power_management;
 };
 
@@ -154,6 +156,9 @@ Result<void> Mainboard::plug_legacy() {
   TRY_VOID(plug_port(layout::KBC_DATA_PORT, 1, io.keyboard->data_port(), "8042 data"));
   TRY_VOID(plug_port(layout::KBC_COMMAND_PORT, 1, io.keyboard->command_port(), "8042 command"));
 
+  io.coprocessor_error = std::make_unique<devices::CoprocessorError>(isa_irq(layout::COPROCESSOR_IRQ));
+  TRY_VOID(plug_port(layout::COPROCESSOR_PORT, 2, *io.coprocessor_error, "coprocessor error"));
+
   io.power_management = std::make_unique<devices::AcpiPm>(isa_irq(layout::SCI_IRQ), supply_.timers, supply_.power);
   return plug_port(layout::ACPI_PM_PORT, 16, *io.power_management, "ACPI power management");
 }
@@ -226,6 +231,11 @@ std::uint32_t Mainboard::read_port(std::uint16_t port, unsigned size_bytes) {
 
 void Mainboard::write_port(std::uint16_t port, unsigned size_bytes, std::uint32_t value) {
   ports_.write(port, size_bytes, value & byte_mask(size_bytes));
+}
+
+void Mainboard::coprocessor_error() {
+  const std::lock_guard hold(supply_.lock);
+  if (legacy_) legacy_->coprocessor_error->raise();
 }
 
 /// The APIC page of the vCPU that asks, while it decodes it: not in x2APIC mode, not when globally disabled.

@@ -53,6 +53,7 @@ class Mainboard final : public cpu::Board {
 
   void unhalt(std::uint32_t apic_id) override;
   int send_ipi(unsigned from, std::uint32_t apic_id, std::uint32_t command) override;
+  void coprocessor_error() override;
 
   devices::LocalApic& local_apic(unsigned vcpu) { return *local_apics_[vcpu]; }
   devices::Uart16550& serial();

@@ -117,6 +117,20 @@ TEST_P(Exceptions, UnmaskedX87DivisionIsSeenByTheNextInstruction) {
   EXPECT_EQ(taken->rip, code_at + 5 + 3 + 2 + 2 + 2 + 1);
 }
 
+TEST_P(Exceptions, AnX87ErrorTheOldWayWaitsForAnInterrupt) {
+  program(x87_division);
+  m.state.cr0 &= ~CR0_NE;
+  m.state.rflags |= RFLAGS_IF;
+  EXPECT_EQ(m.run().reason, ExitReason::Halted);
+  EXPECT_EQ(m.board.coprocessor_errors, 1u);
+  constexpr std::uint64_t fwait_at = code_at + 5 + 3 + 2 + 2 + 2 + 1;
+  EXPECT_EQ(m.state.rip, fwait_at);
+  m.board.interrupt_ports[0].raise(0x75);
+  EXPECT_EQ(m.go_on().reason, ExitReason::Halted);
+  EXPECT_EQ(m.state.rip, handlers_at + 16 * 0x75 + 1);
+  EXPECT_EQ(m.get(m.state.gpr[RSP]), fwait_at);
+}
+
 GUEST_CODE(add_then_fault, 64, R"(
   mov eax, 0xffffffff
   add eax, 1

@@ -97,6 +97,8 @@ class FakeBoard final : public cpu::Board {
     mmio.push_back({true, address.value, size_bytes, value});
   }
   cpu::InterruptPort& interrupts(unsigned vcpu) override { return interrupt_ports[vcpu]; }
+  void coprocessor_error() override { coprocessor_errors++; }
+  unsigned coprocessor_errors = 0;
 
   void unhalt(std::uint32_t apic_id) override { interrupt_ports[apic_id].unhalt(); }
   int send_ipi(unsigned, std::uint32_t apic_id, std::uint32_t command) override {

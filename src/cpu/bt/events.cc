@@ -28,6 +28,13 @@ void BtVcpu::deliver(Fault what, EventKind kind, std::uint64_t return_rip) {
   const Fault first = what;
   // INT n that cannot be delivered faults as an instruction: RIP is its own.
   std::uint64_t fault_rip = is_exception ? return_rip : b->rip;
+  if (is_exception && what.vector == VECTOR_MF && !(s.cr0 & CR0_NE)) {
+    // The old way: the error goes out by a pin, and the instruction waits for the interrupt that it brings.
+    with_vectors_saved([&] { engine_.board().coprocessor_error(); });
+    b->rip = return_rip;
+    halt();
+    return;
+  }
   for (;;) {
     if (is_exception) {
       what.has_error = pushes_error(what.vector);

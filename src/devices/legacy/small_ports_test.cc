@@ -1,6 +1,7 @@
-// ResetPort, DebugExit and PostCode.
+// ResetPort, DebugExit, CoprocessorError and PostCode.
 #include <gtest/gtest.h>
 
+#include "devices/legacy/coprocessor_error.h"
 #include "devices/legacy/debug_exit.h"
 #include "devices/legacy/post_code.h"
 #include "devices/legacy/reset_port.h"
@@ -34,6 +35,15 @@ TEST(ResetPort, ResetTypeAloneDoesNothing) {
   out8(port, 0, 0x02);
   EXPECT_EQ(power.resets, 0u);
   EXPECT_EQ(in8(port, 0), 0x02);
+}
+
+TEST(CoprocessorError, RaisesItsInterruptUntilPortF0) {
+  testing::FakeIrqLine irq;
+  CoprocessorError port(irq);
+  port.raise();
+  EXPECT_TRUE(irq.level);
+  out8(port, 0, 0);
+  EXPECT_FALSE(irq.level);
 }
 
 TEST(DebugExit, StatusIsOdd) {
