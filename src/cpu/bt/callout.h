@@ -62,6 +62,14 @@ struct [[gnu::packed]] AccessDescriptor {
 };
 static_assert(sizeof(AccessDescriptor) == 8);
 
+/// What the routines behind stub_memory and stub_writeback answer. Anything else is a descriptor's jump_bytes: on in
+/// the bounced form.
+struct AccessAnswer {
+  static constexpr std::uint64_t go_on = 0;       ///< behind the descriptor, in the fast form
+  static constexpr std::uint64_t left = 1;        ///< to the run loop
+  static constexpr std::uint64_t to_variant = 5;  ///< of a group: behind the jump that follows the descriptor
+};
+
 /// From the end of a MASKED descriptor to the address of its record: the jump back to the fast form.
 inline constexpr unsigned masked_record_distance = 5;
 

@@ -5,6 +5,7 @@
 // addresses of ours: images show the guest's (x87_pointers.h).
 #include "base/units.h"
 #include "cpu/bt/callouts.h"
+#include "cpu/bt/copy_bytes.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"
 
@@ -38,10 +39,6 @@ struct NarrowEnvironment {
   std::uint16_t control, status, tags, instruction_pointer, instruction_selector, data_pointer, data_selector;
 };
 static_assert(sizeof(NarrowEnvironment) == narrow_bytes);
-
-void copy(void* to, const void* from, std::uint64_t n) {
-  asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
-}
 
 /// Real and virtual-8086 mode have linear addresses in place of selectors and offsets.
 bool real_format(const BtVcpu& v) { return v.mode.has(Mode::REAL | Mode::VM86); }
@@ -120,8 +117,8 @@ bool store(BtVcpu& v, const CalloutRecord& r, std::uint64_t address, State& stat
       e.control,      e.status, e.tags, low16(e.instruction_pointer), e.instruction_selector, low16(e.data_pointer),
       e.data_selector};
   std::uint8_t image[narrow_bytes + stack_bytes];
-  copy(image, &small, sizeof small);
-  copy(image + narrow_bytes, state.stack, stack_bytes);
+  copy_bytes(image, &small, sizeof small);
+  copy_bytes(image + narrow_bytes, state.stack, stack_bytes);
   return v.write_memory(address, image, with_stack ? sizeof image : narrow_bytes);
 }
 
@@ -137,7 +134,7 @@ bool load(BtVcpu& v, const CalloutRecord& r, State& state, bool with_stack) {
   std::uint8_t image[narrow_bytes + stack_bytes];
   if (!v.read_memory(address, image, with_stack ? sizeof image : narrow_bytes)) return false;
   NarrowEnvironment small;
-  copy(&small, image, sizeof small);
+  copy_bytes(&small, image, sizeof small);
   state.environment = {small.control,
                        0xffff,
                        small.status,
@@ -151,7 +148,7 @@ bool load(BtVcpu& v, const CalloutRecord& r, State& state, bool with_stack) {
                        small.data_selector,
                        0};
   take_pointers(v, state.environment);
-  copy(state.stack, image + narrow_bytes, stack_bytes);
+  copy_bytes(state.stack, image + narrow_bytes, stack_bytes);
   return true;
 }
 

@@ -29,8 +29,7 @@ std::uint64_t wrap(const BtVcpu& v, std::uint64_t address) { return v.code64() ?
 /// Whether a store of `size` bytes, at most a page, may go ahead; else the fault is noted.
 bool writable(BtVcpu& v, std::uint64_t address, unsigned size, std::uint8_t segment) {
   const std::uint64_t last = address + size - 1;
-  if (v.code64() && (!v.canonical(address) || !v.canonical(last)))
-    return v.raise(segment == SS ? VECTOR_SS : VECTOR_GP, 0);
+  if (!v.range_reachable(segment, address, size)) return v.raise(segment == SS ? VECTOR_SS : VECTOR_GP, 0);
   GuestPhys physical;
   bool faulted;
   v.page_pointer(wrap(v, address), Access::Write, false, physical, faulted);

@@ -5,6 +5,7 @@
 #include <Zydis/Zydis.h>
 
 #include "cpu/bt/callouts.h"
+#include "cpu/bt/copy_bytes.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"
 
@@ -62,10 +63,6 @@ bool probe(BtVcpu& v, const CalloutRecord& r, unsigned offset, Access access) {
 /// than a page, so nothing is between.
 bool writable(BtVcpu& v, const CalloutRecord& r, unsigned first, unsigned then) {
   return probe(v, r, first, Access::Write) && probe(v, r, then, Access::Write);
-}
-
-void copy_bytes(void* to, const void* from, std::uint64_t n) {
-  asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
 }
 
 /// Outside 64-bit code vector registers 8 to 31 are neither stored nor loaded (SDM 1 10.5.1.2, 13.4, 13.5): keeps what

@@ -9,6 +9,7 @@
 
 #include "base/bits.h"
 #include "base/units.h"
+#include "cpu/bt/copy_bytes.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"
 #include "cpu/bt/vector_registers.h"
@@ -27,10 +28,6 @@ unsigned population(std::uint64_t bits) {
   std::uint64_t n;
   asm("popcntq %1, %0" : "=r"(n) : "r"(bits) : "cc");
   return static_cast<unsigned>(n);
-}
-
-void copy(void* to, const void* from, std::uint64_t n) {
-  asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
 }
 
 /// Where a pointer into guest memory is in the guest's terms.
@@ -91,21 +88,15 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
   const std::uint64_t address = b->t0;
   const bool stack = d.flags & AccessDescriptor::STACK;
   const bool write = d.flags & AccessDescriptor::WRITE;
-  auto fail = [&] {
-    const Fault f = fault_;
-    deliver(f, EventKind::Exception, rip_of(d.offset));
-    b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
-    return std::uint64_t{1};
-  };
-  if (r.vector.faults_whole && !range_reachable(d, address)) {
+  if (r.vector.faults_whole && !range_reachable(d.segment, address, d.size)) {
     raise(stack ? VECTOR_SS : VECTOR_GP, 0);
-    return fail();
+    return refuse_access(d);
   }
   masked_.bytes = active_bytes(r.vector, mask_value(r.vector));
   masked_.address = address;
   if (misaligned && masked_.bytes) {
     raise(VECTOR_GP, 0);
-    return fail();
+    return refuse_access(d);
   }
   const std::uint64_t checked = r.vector.faults_whole ? low_bits(d.size) : masked_.bytes;
   const auto first = static_cast<unsigned>(std::min<std::uint64_t>(d.size, page_size - (address & page_offset_mask)));
@@ -119,7 +110,7 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
   if (const unsigned at = checked ? static_cast<unsigned>(__builtin_ctzll(checked)) : 0;
       checked && !(reachable(address + at) && reachable(address + at + r.vector.element_bytes - 1))) {
     raise(stack ? VECTOR_SS : VECTOR_GP, 0);
-    return fail();
+    return refuse_access(d);
   }
   // The first element's segment check comes before its page's, those of the others after it (Zen 4).
   auto in_segment = [&](unsigned at, unsigned n) {
@@ -127,7 +118,7 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
     const std::uint64_t offset = ((address - b->segment_base[which]) & 0xffffffffu) + at - element_wrap(d, r, at);
     return check_segment(which, offset, n, write ? Access::Write : Access::Read);
   };
-  if (checked && r.vector.aligned_bytes && !check_alignment(address, r.vector.aligned_bytes)) return fail();
+  if (checked && r.vector.aligned_bytes && !check_alignment(address, r.vector.aligned_bytes)) return refuse_access(d);
   HostPtr host[2] = {};
   for (unsigned i = 0; i < 2; i++) {
     if (!parts[i]) continue;
@@ -136,18 +127,18 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
     if (!code64()) {
       at &= 0xffffffffu;
       const unsigned element = (starts[i] + lowest) % r.vector.element_bytes;
-      if (!in_segment(starts[i] + lowest, r.vector.element_bytes - element)) return fail();
+      if (!in_segment(starts[i] + lowest, r.vector.element_bytes - element)) return refuse_access(d);
     }
     if (!reachable(at)) {
       raise(stack ? VECTOR_SS : VECTOR_GP, 0);
-      return fail();
+      return refuse_access(d);
     }
     bool faulted;
     GuestPhys physical;
     host[i] = page_pointer(at, write ? Access::Write : Access::Read, false, physical, faulted);
-    if (faulted) return fail();
+    if (faulted) return refuse_access(d);
     const auto beyond = 64 - static_cast<unsigned>(__builtin_clzll(parts[i]));
-    if (!code64() && !in_segment(starts[i] + lowest, beyond - lowest)) return fail();
+    if (!code64() && !in_segment(starts[i] + lowest, beyond - lowest)) return refuse_access(d);
     if (host[i]) {
       host[i] -= lowest;
       if (write) physical = physical_of(engine_.memory(), host[i]);
@@ -159,7 +150,8 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
   masked_.first_bytes = first;
   if (first == d.size && host[0]) {
     b->t1 = reinterpret_cast<std::uint64_t>(host[0]) - address;
-    return vectors_loaded_ ? 0 : (load_vectors(), 0);
+    if (!vectors_loaded_) load_vectors();
+    return AccessAnswer::go_on;
   }
   if (watch_data_)
     for_each_run(masked_.bytes, [&](unsigned at, unsigned n) { note_data_access(address + at, n, write); });
@@ -170,14 +162,14 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
       for_each_run(parts[i], [&](unsigned at, unsigned n) {
         std::uint8_t* to = buffer + starts[i] + at;
         if (host[i])
-          copy(to, host[i] + at, n);
+          copy_bytes(to, host[i] + at, n);
         else
           physical_read(masked_.part[i] + at, to, n);
       });
   }
   b->t1 = reinterpret_cast<std::uint64_t>(buffer) - address;
   if (!vectors_loaded_) load_vectors();
-  return write ? d.jump_bytes : 0;
+  return write ? d.jump_bytes : AccessAnswer::go_on;
 }
 
 void BtVcpu::masked_write_back() {

@@ -108,7 +108,7 @@ class BtVcpu final : public Vcpu {
     return false;
   }
 
-  // ---- memory (mmu.cc)
+  // ---- memory (page_walk.cc, guest_access.cc, address_spaces.cc)
   bool walk(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out);
   bool walk_once(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out, bool& changed);
   /// Reads or writes guest-virtual memory at current privilege, or as supervisor (descriptor tables, TSS, stacks).
@@ -131,7 +131,7 @@ class BtVcpu final : public Vcpu {
   std::uint64_t element_wrap(const AccessDescriptor& d, const CalloutRecord& r, unsigned n) const;
   bool end_canonical(std::uint64_t address, unsigned size);
   /// No byte of an access gives #GP or #SS for where it is.
-  bool range_reachable(const AccessDescriptor& d, std::uint64_t address) const;
+  bool range_reachable(unsigned segment, std::uint64_t address, unsigned size) const;
   bool canonical(std::uint64_t address) const {
     return static_cast<std::int64_t>(address << 16) >> 16 == static_cast<std::int64_t>(address);
   }
@@ -155,11 +155,26 @@ class BtVcpu final : public Vcpu {
   };
   /// #PF when this byte cannot be accessed.
   bool probe(std::uint64_t address, Access access);
+
+  // ---- accesses of translated code that its TLB check did not let through (slow_access.cc); answers: AccessAnswer
   std::uint64_t slow_access(const AccessDescriptor& d);
   std::uint64_t write_back(const AccessDescriptor& d);
+  /// Where an operand is: its bytes in the first page, and those behind them.
+  struct OperandParts {
+    unsigned first_bytes;
+    HostPtr host[2] = {};  ///< null: a device's, or a page that must not be written in place
+    GuestPhys physical[2] = {};
+  };
+  bool passes_before_paging(const AccessDescriptor& d, std::uint64_t address, bool misaligned);
+  std::uint64_t refuse_access(const AccessDescriptor& d);
+  std::uint64_t group_access(const AccessDescriptor& d, std::uint64_t address);
+  std::uint64_t operand_access(const AccessDescriptor& d, std::uint64_t address);
+  bool write_in_place(const AccessDescriptor& d, std::uint64_t address, GuestPhys physical);
+  std::uint64_t bounce(const AccessDescriptor& d, std::uint64_t address, const OperandParts& parts);
   /// The same two for operands of which a mask leaves only some elements active (masked_access.cc).
   std::uint64_t masked_access(const AccessDescriptor& d, bool misaligned);
   void masked_write_back();
+
   /// Raw physical write that respects code pages and MMIO; no faults.
   void physical_write(GuestPhys address, const void* data, unsigned size);
   void physical_read(GuestPhys address, void* out, unsigned size);

@@ -1,0 +1,60 @@
+// Which context answers: loads of CR3, changes of the paging mode, invalidations. Register-only.
+//
+// SDM 3A 4.10.
+#include "base/flight_recorder.h"
+#include "cpu/bt/engine_impl.h"
+#include "cpu/bt/vcpu.h"
+
+namespace veneer::cpu::bt {
+
+void BtVcpu::select_context() {
+  // What a context is valid for: the table root (with PCID when enabled) and the bits that change permissions.
+  const bool paging = s.cr0 & CR0_PG;
+  std::uint64_t tag = paging ? (s.cr4 & CR4_PCIDE ? s.cr3 : s.cr3 & ~std::uint64_t{0xfff}) : 1;
+  tag |= std::uint64_t{(s.cr0 & CR0_WP) != 0} << 63;
+  tag |= std::uint64_t{(s.cr4 & CR4_SMAP) != 0} << 62;
+  tag |= std::uint64_t{(s.cr4 & CR4_SMEP) != 0} << 61;
+  tag |= std::uint64_t{(s.efer & EFER_NXE) != 0} << 60;
+  tag |= std::uint64_t{(s.efer & EFER_LMA) != 0} << 59;
+  tag |= std::uint64_t{(s.cr4 & CR4_PAE) != 0} << 58;
+  tag |= std::uint64_t{(s.cr4 & CR4_PCIDE) != 0} << 57;
+  tag |= std::uint64_t{(s.cr4 & CR4_PSE) != 0} << 56;
+  tag |= std::uint64_t{paging} << 55;
+  contexts_.select(tag);
+  drop_returns();
+  count.context_switches++;
+  load_gs();
+}
+
+void BtVcpu::load_cr3(std::uint64_t value, bool keep) {
+  s.cr3 = value;
+  if (!keep && (s.cr4 & CR4_PCIDE)) {
+    // All of this PCID goes, whatever root it was used with: a later load with bit 63 would revive it (SDM
+    // 3A 4.10.4.1).
+    contexts_.for_each([&](Context& c) {
+      if ((c.tag & 0xfff) == (value & 0xfff)) c.flush();
+    });
+    return select_context();
+  }
+  select_context();
+  if (!keep) contexts_.current().flush();
+}
+
+void BtVcpu::paging_mode_changed() {
+  flush_all_contexts();
+  select_context();
+}
+
+void BtVcpu::flush_all_contexts() {
+  drop_returns();
+  contexts_.for_each([](Context& c) { c.flush(); });
+}
+
+void BtVcpu::invalidate_page(std::uint64_t address) {
+  note(flight::Event::TlbFlush, address);
+  drop_returns();
+  // Global entries may live in any context, so all of them drop the page.
+  contexts_.for_each([&](Context& c) { c.invalidate_page(address); });
+}
+
+}  // namespace veneer::cpu::bt
