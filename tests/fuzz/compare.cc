@@ -142,7 +142,7 @@ std::vector<std::string> differences(CodeWidth width, std::uint64_t components, 
   if (width == CodeWidth::Bits16) native.image.gpr[RSP] &= 0xffffffff;
   canonicalise(components, native.image.xsave);
   canonicalise(components, guest.image.xsave);
-  if (saves_vectors) forgive_initial_components(components, native, guest);
+  if (saves_vectors) forgive_initial_components(width, components, native, guest);
   return Comparison(native, guest).run(components);
 }
 
