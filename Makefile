@@ -64,8 +64,8 @@ $(GUEST)/disk.qcow2: build guest
 
 ifneq ($(DISK),)
 run: $(GUEST)/disk.qcow2
-run: CMDLINE += root=/dev/vda rw
-run: RUN_FLAGS += --disk $(GUEST)/disk.qcow2,format=qcow2
+run: override CMDLINE += root=/dev/vda rw
+run: override RUN_FLAGS += --disk $(GUEST)/disk.qcow2,format=qcow2
 endif
 run: build guest
 	$(VENEER) run --kernel $(GUEST)/vmlinuz --initrd $(GUEST)/initrd --cmdline '$(CMDLINE)' $(RUN_FLAGS)

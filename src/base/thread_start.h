@@ -16,8 +16,9 @@ enum class ThreadKind : std::uint8_t {
   Output,    ///< writes the guest's output
   Server,    ///< a listening socket and its clients
   Watchdog,  ///< looks at memory now and then
+  Remote,    ///< a Worker whose disk is on a server: a socket that is connected
 };
-inline constexpr unsigned thread_kind_count = 9;
+inline constexpr unsigned thread_kind_count = 10;
 
 /// To be called first thing on every new thread. `name` is at most 15 characters (pthread_setname_np(3)); null keeps
 /// the name.

@@ -133,6 +133,7 @@ class FakeMachine final : public MonitorTarget {
   std::string grow_disk(std::string disk, std::uint64_t size_bytes) override {
     return disk + " " + std::to_string(size_bytes) + "\n";
   }
+  std::string refresh_disk(std::string disk) override { return disk + " looked at\n"; }
   void pause() override { did += "pause "; }
   void resume() override { did += "resume "; }
   void reset() override { did += "reset "; }
@@ -159,8 +160,9 @@ TEST_F(MonitorTest, UnknownCommand) {
 }
 TEST_F(MonitorTest, InfoBlock) { EXPECT_EQ(monitor.execute("info block"), "vda\n"); }
 TEST_F(MonitorTest, GrowADisk) { EXPECT_EQ(monitor.execute("grow vda 1M"), "vda 1048576\n"); }
-TEST_F(MonitorTest, GrowWithoutASize) {
-  EXPECT_NE(monitor.execute("grow vda").find("grow vda 20G"), std::string::npos);
+TEST_F(MonitorTest, GrowWithoutASize) { EXPECT_EQ(monitor.execute("grow vda"), "vda looked at\n"); }
+TEST_F(MonitorTest, GrowToNoSize) {
+  EXPECT_NE(monitor.execute("grow vda much").find("grow vda 20G"), std::string::npos);
 }
 TEST_F(MonitorTest, EmptyLine) { EXPECT_EQ(monitor.execute("  "), ""); }
 TEST_F(MonitorTest, Pause) {

@@ -112,14 +112,22 @@ void MachineMonitor::pause() {
   machine_.wait_paused(true, pause_patience);
 }
 
-std::string MachineMonitor::grow_disk(std::string name, std::uint64_t size_bytes) {
-  return with_board([this, name = std::move(name), size_bytes]() -> std::string {
+std::string MachineMonitor::with_disk(std::string name, std::function<Result<void>(disk::Disk&)> change) {
+  return with_board([this, name = std::move(name), change = std::move(change)]() -> std::string {
     disk::Disk* const found = machine_.board().disks().find(name);
     if (found == nullptr) return fmt::format("there is no disk \"{}\"; info block lists them\n", name.substr(0, 40));
-    const Result<void> done = found->grow(size_bytes);
+    const Result<void> done = change(*found);
     return done ? fmt::format("{} has {} now\n", name, format_size(found->size_bytes()))
                 : done.error().message() + "\n";
   });
+}
+
+std::string MachineMonitor::grow_disk(std::string name, std::uint64_t size_bytes) {
+  return with_disk(std::move(name), [size_bytes](disk::Disk& disk) { return disk.grow(size_bytes); });
+}
+
+std::string MachineMonitor::refresh_disk(std::string name) {
+  return with_disk(std::move(name), [](disk::Disk& disk) { return disk.refresh_size(); });
 }
 
 Result<void> MachineMonitor::save(const Fd& file) {

@@ -24,6 +24,7 @@ class MachineMonitor final : public MonitorTarget {
   std::string disks() override;
   void pause() override;
   std::string grow_disk(std::string name, std::uint64_t size_bytes) override;
+  std::string refresh_disk(std::string name) override;
   void resume() override { machine_.resume(); }
   void reset() override { machine_.reset(); }
   void power_button() override { machine_.power_button(); }
@@ -35,6 +36,7 @@ class MachineMonitor final : public MonitorTarget {
  private:
   /// Runs `look` under the board lock, on the event loop; this thread must not wait for that lock itself.
   std::string with_board(std::function<std::string()> look);
+  std::string with_disk(std::string name, std::function<Result<void>(disk::Disk&)> change);
   /// Runs `look` while all vCPUs stand still, and lets them go on if they were running.
   std::string while_paused(const std::function<std::string()>& look);
 

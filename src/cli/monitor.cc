@@ -21,7 +21,7 @@ struct Command {
 };
 
 constexpr Command commands[] = {
-    {"grow", "grow DISK SIZE: a larger disk while the guest runs (info block has the names)"},
+    {"grow", "grow DISK [SIZE]: a larger disk while the guest runs; without SIZE as large as its image has become"},
     {"help", "this list"},
     {"info", "info registers|tlb|jit|events [CPU], info block, info status, info version"},
     {"pause", "stop the virtual CPUs and the guest's clock"},
@@ -99,8 +99,9 @@ std::string Monitor::info(std::string_view what, std::string_view argument) {
 }
 
 std::string Monitor::grow(std::string_view disk, std::string_view size) {
+  if (!disk.empty() && size.empty()) return target_.refresh_disk(std::string(disk));
   const auto bytes = parse_size(size);
-  if (disk.empty() || !bytes) return "grow what, to what size? grow vda 20G\n";
+  if (disk.empty() || !bytes) return "grow what, to what size? grow vda 20G (info block has the names)\n";
   return target_.grow_disk(std::string(disk), bytes.value());
 }
 

@@ -20,6 +20,8 @@ class MonitorTarget {
   virtual std::string disks() = 0;
   /// Makes a disk larger, and says so; `name` as in disks().
   virtual std::string grow_disk(std::string name, std::uint64_t size_bytes) = 0;
+  /// Gives the guest the size that the disk's image has now, and says it.
+  virtual std::string refresh_disk(std::string name) = 0;
   virtual void pause() = 0;
   virtual void resume() = 0;
   virtual void reset() = 0;

@@ -26,6 +26,7 @@ class NoMonitor final : public MonitorTarget {
   std::string status() override { return {}; }
   std::string disks() override { return "vda\n"; }
   std::string grow_disk(std::string, std::uint64_t) override { return {}; }
+  std::string refresh_disk(std::string) override { return {}; }
   void pause() override {}
   void resume() override {}
   void reset() override {}

@@ -137,7 +137,8 @@ Result<void> PosixFile::discard(std::uint64_t offset, std::uint64_t length) {
   if (length == 0) return {};
   if (block_device_) {
     const std::array<std::uint64_t, 2> range{offset, length};
-    (void)ioctl(fd_.get(), BLKDISCARD, range.data());
+    // Devices differ in what they can discard; only a broken one is an error.
+    if (ioctl(fd_.get(), BLKDISCARD, range.data()) != 0 && errno == EIO) return failed("discarding in", errno);
     return {};
   }
   if (fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
@@ -172,6 +173,11 @@ Result<HostFile::DataRange> PosixFile::next_data(std::uint64_t offset) {
 }
 
 Error cannot_open(const std::string& path, int error, bool read_only) {
+  if (error == EBUSY)
+    return Error(fmt::format("{} is in use by this host: a mounted file system, swap, or another program. Unmount it "
+                             "or stop that program first, or open it read-only",
+                             path))
+        .with_code(error);
   const char* advice = "";
   if (error == ENOENT) advice = " (veneer disk create makes a new one)";
   if (!read_only && (error == EACCES || error == EROFS || error == EPERM)) advice = " (open it read-only?)";
@@ -183,8 +189,13 @@ Error cannot_open(const std::string& path, int error, bool read_only) {
 
 Result<std::unique_ptr<HostFile>> open_host_file(const std::string& path, const OpenOptions& options) {
   const int access = options.read_only ? O_RDONLY : O_RDWR;
+  struct stat before {};
+  const bool block_device = ::stat(path.c_str(), &before) == 0 && S_ISBLK(before.st_mode);
+  // To write to a block device that the host has mounted would destroy its file system: O_EXCL without O_CREAT claims
+  // the device, and fails when somebody else has it (open(2)). For files it would mean nothing good.
+  const int claim = block_device && !options.read_only && options.lock == LockPolicy::Auto ? O_EXCL : 0;
   // O_NONBLOCK: opening a FIFO by mistake must not hang; it means nothing to files and block devices.
-  Fd fd(open(path.c_str(), access | O_CLOEXEC | O_NONBLOCK));
+  Fd fd(open(path.c_str(), access | claim | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return cannot_open(path, errno, options.read_only);
   struct stat about {};
   if (fstat(fd.get(), &about) != 0) return cannot_open(path, errno, options.read_only);

@@ -112,6 +112,9 @@ enum class ZeroMode : std::uint8_t {
   KeepAllocated,  ///< the range shall stay writable on a full disk, where the format can say so
 };
 
+/// The sizes of images are multiples of this (bytes); but for NBD, where a server decides.
+inline constexpr std::uint64_t sector_bytes = 512;
+
 class Image {
  public:
   virtual ~Image() = default;

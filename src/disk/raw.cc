@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <mutex>
 
+#include "base/bits.h"
 #include "base/log.h"
 #include "disk/iov.h"
 #include "disk/probe.h"
@@ -15,10 +16,15 @@
 namespace veneer::disk {
 namespace {
 
+/// Where the file ends within a sector, the rest of that reads as zeros, and writing it makes the file that much
+/// longer.
 class RawImage final : public Image {
  public:
   RawImage(std::unique_ptr<HostFile> file, const OpenOptions& options, bool probed, std::uint64_t size)
-      : file_(std::move(file)), options_(options), guard_head_(probed && !options.read_only), size_(size) {}
+      : file_(std::move(file)),
+        options_(options),
+        guard_head_(probed && !options.read_only),
+        size_(align_up(size, sector_bytes)) {}
   ~RawImage() override {
     if (file_ == nullptr) return;
     if (const auto result = close(); !result) log_error("closing: {}", result.error().message());
@@ -62,8 +68,8 @@ class RawImage final : public Image {
   Result<void> resize(std::uint64_t new_size, bool allow_shrink) override;
   Result<std::uint64_t> refresh_size() override {
     TRY(const std::uint64_t now, file_->size());
-    size_.store(now, std::memory_order_relaxed);
-    return now;
+    size_.store(align_up(now, sector_bytes), std::memory_order_relaxed);
+    return size();
   }
   Result<Status> status(std::uint64_t offset, std::uint64_t length) override;
   Result<void> close() override {
@@ -134,7 +140,7 @@ Result<void> RawImage::resize(std::uint64_t new_size, bool allow_shrink) {
                              name(), size(), new_size))
         .with_code(EINVAL);
   TRY_VOID(file_->truncate(new_size));
-  size_.store(new_size, std::memory_order_relaxed);
+  size_.store(align_up(new_size, sector_bytes), std::memory_order_relaxed);
   return {};
 }
 
@@ -153,6 +159,10 @@ Result<Image::Status> RawImage::status(std::uint64_t offset, std::uint64_t lengt
 
 Result<std::unique_ptr<Image>> open_raw(std::unique_ptr<HostFile> file, const OpenOptions& options, bool probed) {
   TRY(const std::uint64_t size, file->size());
+  if (const std::uint64_t over = size % sector_bytes; over != 0)
+    log_warning("{}: its size ({} bytes) is no multiple of {}: the last sector reads with {} zeros at its end{}",
+                file->path(), size, sector_bytes, sector_bytes - over,
+                options.read_only ? "" : ", and a write to it makes the file longer");
   return std::unique_ptr<Image>(std::make_unique<RawImage>(std::move(file), options, probed, size));
 }
 

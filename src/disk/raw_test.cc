@@ -152,6 +152,28 @@ TEST_F(RawTest, GrowthBySomebodyElseIsSeen) {
   EXPECT_EQ(get(*image, 100 * 1024, 2), std::string(2, '\0'));
 }
 
+TEST_F(RawTest, AFileThatEndsWithinASectorReadsWithZeros) {
+  std::ofstream(path, std::ios::binary) << std::string(1000, 'x');
+  auto image = open_as({.format = Format::Raw});
+  EXPECT_EQ(image->size(), 1024u);
+  EXPECT_EQ(get(*image, 990, 34), std::string(10, 'x') + std::string(24, '\0'));
+}
+
+TEST_F(RawTest, TheLastSectorOfSuchAFileCanBeWritten) {
+  std::ofstream(path, std::ios::binary) << std::string(1000, 'x');
+  ASSERT_TRUE(put(*open_as({.format = Format::Raw}), 512, std::string(512, 'y')).ok());
+  EXPECT_EQ(get(*open_as({.format = Format::Raw}), 510, 514), "xx" + std::string(512, 'y'));
+}
+
+TEST_F(RawTest, WhatWasCutOffByOthersIsNoZeros) {
+  auto image = open_as({.format = Format::Raw});
+  ASSERT_EQ(truncate(path.c_str(), 4096), 0);
+  ASSERT_TRUE(image->refresh_size().ok());
+  std::array<char, 512> bytes{};
+  const iovec iov{bytes.data(), bytes.size()};
+  EXPECT_FALSE(image->read(8192, {&iov, 1}).ok());
+}
+
 TEST_F(RawTest, ShrinkingNeedsPermission) {
   auto image = open_as({.format = Format::Raw});
   EXPECT_FALSE(image->resize(4096, false).ok());

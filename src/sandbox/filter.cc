@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -33,6 +34,9 @@ constexpr sock_filter load(std::size_t offset) {
 constexpr sock_filter load_argument(unsigned index) {
   return load(offsetof(seccomp_data, args) + index * sizeof(std::uint64_t));
 }
+constexpr sock_filter load_argument_high(unsigned index) {
+  return load(offsetof(seccomp_data, args) + index * sizeof(std::uint64_t) + sizeof(std::uint32_t));
+}
 constexpr sock_filter answer(std::uint32_t action) { return statement(BPF_RET | BPF_K, action); }
 
 using Program = std::vector<sock_filter>;
@@ -52,6 +56,16 @@ Program bits(unsigned argument, std::uint32_t mask, std::uint32_t if_set, std::u
   return {load_argument(argument), jump(BPF_JMP | BPF_JSET | BPF_K, mask, 0, 1), answer(if_set), answer(if_clear)};
 }
 
+/// Allows when the argument, a pointer, is null.
+Program null_pointer(unsigned argument) {
+  return {load_argument(argument),
+          jump(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2),
+          load_argument_high(argument),
+          jump(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
+          answer(TRAP),
+          answer(ALLOW)};
+}
+
 /// What is looked at once the number is known. Every path ends in an answer.
 Program check_program(Check check, int own_pid) {
   switch (check) {
@@ -63,6 +77,10 @@ Program check_program(Check check, int own_pid) {
       return one_of(0, {static_cast<std::uint32_t>(own_pid)});
     case Check::TerminalRequest:
       return one_of(1, {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGPGRP, TIOCGWINSZ});
+    case Check::DeviceRequest:
+      return one_of(1, {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGPGRP, TIOCGWINSZ, BLKGETSIZE64, BLKDISCARD, BLKZEROOUT});
+    case Check::NoAddress:
+      return null_pointer(4);
     case Check::ThreadOnly:
       return bits(0, CLONE_THREAD, ALLOW, TRAP);
     case Check::EmptyPath:

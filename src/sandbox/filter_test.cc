@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/audit.h>
+#include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -110,6 +111,25 @@ TEST(Filter, OnlyServersTalkToClients) {
   EXPECT_TRUE(allowed(ThreadKind::Server, SYS_accept4));
   EXPECT_FALSE(allowed(ThreadKind::Vcpu, SYS_accept4));
   EXPECT_FALSE(allowed(ThreadKind::Output, SYS_recvfrom));
+}
+
+TEST(Filter, DiskThreadsAskBlockDevices) {
+  for (const ThreadKind kind : {ThreadKind::Vcpu, ThreadKind::Events, ThreadKind::Worker, ThreadKind::Remote})
+    for (const std::uint64_t request : std::array<std::uint64_t, 3>{BLKGETSIZE64, BLKDISCARD, BLKZEROOUT})
+      EXPECT_TRUE(allowed(kind, SYS_ioctl, {0, request}));
+}
+TEST(Filter, OthersAskNoBlockDevice) { EXPECT_FALSE(allowed(ThreadKind::Console, SYS_ioctl, {0, BLKDISCARD})); }
+TEST(Filter, NobodyReadsPartitionsAnew) { EXPECT_FALSE(allowed(ThreadKind::Worker, SYS_ioctl, {0, BLKRRPART})); }
+
+TEST(Filter, OnlyWorkersWithAServerUseSockets) {
+  EXPECT_TRUE(allowed(ThreadKind::Remote, SYS_sendto, {3, 1, 1, 0, 0, 0}));
+  EXPECT_TRUE(allowed(ThreadKind::Remote, SYS_recvfrom));
+  EXPECT_FALSE(allowed(ThreadKind::Worker, SYS_sendto));
+  EXPECT_FALSE(allowed(ThreadKind::Worker, SYS_recvfrom));
+}
+TEST(Filter, WorkersWithAServerSendToNobodyElse) {
+  EXPECT_FALSE(allowed(ThreadKind::Remote, SYS_sendto, {3, 1, 1, 0, 0x1000, 16}));
+  EXPECT_FALSE(allowed(ThreadKind::Remote, SYS_sendto, {3, 1, 1, 0, std::uint64_t{1} << 32, 16}));
 }
 
 TEST(Filter, OnlyTheMainThreadRemovesFiles) {

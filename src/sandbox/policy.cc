@@ -18,9 +18,11 @@ constexpr std::uint16_t CONSOLE = bit_of(ThreadKind::Console);
 constexpr std::uint16_t SIGNALS = bit_of(ThreadKind::Signals);
 constexpr std::uint16_t OUTPUT = bit_of(ThreadKind::Output);
 constexpr std::uint16_t SERVER = bit_of(ThreadKind::Server);
+/// A worker with a server behind its disk.
+constexpr std::uint16_t REMOTE = bit_of(ThreadKind::Remote);
 constexpr std::uint16_t ALL = (1u << thread_kind_count) - 1;
 /// Those that may carry out a guest's request to a device.
-constexpr std::uint16_t DEVICES = VCPU | EVENTS | WORKER;
+constexpr std::uint16_t DEVICES = VCPU | EVENTS | WORKER | REMOTE;
 
 constexpr std::array rules = {
     // Waiting, time and threads
@@ -67,13 +69,14 @@ constexpr std::array rules = {
     Rule{SYS_fcntl, ALL, PlainFcntl},
     Rule{SYS_fstat, ALL, Always},
     Rule{SYS_newfstatat, ALL, EmptyPath},
-    Rule{SYS_poll, CONSOLE | OUTPUT | SERVER, Always},
+    Rule{SYS_poll, CONSOLE | OUTPUT | SERVER | REMOTE, Always},
     Rule{SYS_ppoll, CONSOLE | OUTPUT | SERVER, Always},
     Rule{SYS_epoll_wait, EVENTS, Always},
     Rule{SYS_epoll_pwait, EVENTS, Always},
     Rule{SYS_epoll_ctl, DEVICES | SERVER | CONSOLE, Always},
-    Rule{SYS_timerfd_settime, ALL, Always},  // whoever arms a timer under the board lock
-    Rule{SYS_ioctl, ALL, TerminalRequest},   // a crash on any thread gives the terminal back
+    Rule{SYS_timerfd_settime, ALL, Always},   // whoever arms a timer under the board lock
+    Rule{SYS_ioctl, DEVICES, DeviceRequest},  // the first row that applies counts
+    Rule{SYS_ioctl, ALL, TerminalRequest},    // a crash on any thread gives the terminal back
     Rule{SYS_getpgrp, CONSOLE | SIGNALS, Always},
 
     // Files that are open: disks
@@ -92,10 +95,11 @@ constexpr std::array rules = {
 
     // Sockets that are there
     Rule{SYS_accept4, SERVER, Always},
-    Rule{SYS_recvfrom, SERVER | EVENTS, Always},
+    Rule{SYS_recvfrom, SERVER | EVENTS | REMOTE, Always},
     Rule{SYS_recvmsg, SERVER | EVENTS, Always},
     Rule{SYS_sendto, SERVER | EVENTS, Always},
-    Rule{SYS_sendmsg, SERVER | EVENTS, Always},
+    Rule{SYS_sendto, REMOTE, NoAddress},
+    Rule{SYS_sendmsg, SERVER | EVENTS | REMOTE, Always},  // for REMOTE: TLS
     Rule{SYS_setsockopt, SERVER, Always},
     Rule{SYS_getsockopt, SERVER, Always},
     Rule{SYS_shutdown, SERVER | EVENTS, Always},

@@ -14,6 +14,8 @@ enum class Check : std::uint8_t {
   NoExec,           ///< mmap, mprotect: no PROT_EXEC; executable memory is made before the guest runs
   OwnProcess,       ///< the first argument is our process
   TerminalRequest,  ///< ioctl: settings of a terminal; TIOCSTI, which types into it, is not among them
+  DeviceRequest,    ///< ioctl: the same, and size, discarding and zeroing of the block devices that are open
+  NoAddress,        ///< sendto: to the peer of a connected socket
   ThreadOnly,       ///< clone: a thread, no process
   EmptyPath,        ///< newfstatat as fstat() uses it: of a descriptor, not of a path
   PlainFcntl,       ///< fcntl: flags, duplicates and locks; no signals to owners

@@ -75,6 +75,11 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
   if (image.value()->size() < disk::Backend::sector_bytes)
     return Error(fmt::format("disk {}: {} is smaller than one sector of {} bytes", label, wanted.path,
                              disk::Backend::sector_bytes));
+  if (const std::uint64_t size = image.value()->size(); size % disk::Backend::sector_bytes != 0)
+    return Error(
+        fmt::format("disk {}: {} has {} bytes, which is no multiple of {}: its end would be lost. Let its "
+                    "server round it up (nbdkit --filter=truncate ... round-up={})",
+                    label, wanted.path, size, disk::Backend::sector_bytes, disk::Backend::sector_bytes));
 
   disk::DiskOptions options;
   options.label = label;

@@ -34,6 +34,9 @@ class DiskTest(unittest.TestCase):
             f.truncate(size)
         return self.path(name)
 
+    def copy(self, path):
+        return shutil.copy(path, path + ".copy")
+
     def root(self):
         shutil.copy(f"{GUEST_DIR}/disk.raw", self.path("root.img"))
         return self.path("root.img")
@@ -150,6 +153,64 @@ class Data(DiskTest):
             self.assertEqual(guest.run("sleep 1; cat /sys/block/vda/size /sys/block/nvme0n1/size"), (0, "262144\n196608"))
             self.assertEqual(os.stat(image).st_size, 128 * MIB)
 
+    def test_growth_from_outside(self):
+        """A raw file that becomes longer, and a disk that somebody cuts: the one is taken over, the other is said."""
+        image = self.blank()
+        with Guest("--disk", f"{image},format=raw", "--disk", f"{self.blank(name='n')},format=raw,if=nvme") as guest:
+            guest.boot()
+            os.truncate(image, 128 * MIB)
+            os.truncate(self.path("n"), 96 * MIB)
+            wait = "i=0; while [ $i -lt 300 ] && [ $(cat /sys/block/{0}/size) != {1} ]; do i=$((i + 1)); sleep 0.1; done; cat /sys/block/{0}/size"
+            self.assertEqual(guest.run(wait.format("vda", 262144), 60), (0, "262144"))
+            self.assertEqual(guest.run(wait.format("nvme0n1", 196608), 60), (0, "196608"))
+            self.assertEqual(guest.run("echo end | dd of=/dev/vda bs=512 seek=262143 conv=fsync,sync 2>/dev/null")[0], 0)
+            os.truncate(image, 32 * MIB)
+            guest.type("\x01cgrow vda\r")
+            guest.expect("was made smaller by somebody else")
+            guest.type("\x01c\n")
+            guest.expect(PROMPT)
+            self.assertNotEqual(guest.run("dd if=/dev/vda bs=512 skip=262143 count=1 iflag=direct of=/dev/null 2>/dev/null")[0], 0)
+            self.assertEqual(guest.run("dd if=/dev/vda bs=512 count=1 iflag=direct of=/dev/null 2>/dev/null")[0], 0)
+            self.assertEqual(os.stat(image).st_size, 32 * MIB)
+
+    def test_the_monitor_takes_over_a_new_size(self):
+        image = self.blank()
+        with Guest("--disk", f"{image},format=raw") as guest:
+            guest.boot()
+            os.truncate(image, 128 * MIB)
+            guest.type("\x01cgrow vda\r")
+            guest.expect("vda has 128 MiB now")
+
+    def test_a_file_that_ends_within_a_sector(self):
+        image = self.path("odd.img")
+        with open(image, "wb") as f:
+            f.write(b"x" * (MIB + 100))
+        with Guest("--disk", f"{image},format=raw", "--disk", f"{self.copy(image)},format=raw,cache=none") as guest:
+            guest.boot()
+            self.assertIn("no multiple of 512", guest.stderr())
+            for device in ("vda", "vdb"):
+                self.assertEqual(guest.run(f"cat /sys/block/{device}/size; tail -c 512 /dev/{device} | tr -d 'x\\0' | wc -c;"
+                                           f"tail -c 512 /dev/{device} | tr -d '\\0' | wc -c"), (0, "2049\n0\n100"))
+                self.assertEqual(guest.run(f"yes | dd of=/dev/{device} bs=512 seek=2048 count=1 conv=fsync 2>/dev/null")[0], 0)
+            guest.type("poweroff\n")
+            self.assertEqual(guest.wait(), 0)
+        for path in (image, image + ".copy"):
+            with open(path, "rb") as f:
+                self.assertEqual(f.read(), b"x" * MIB + b"y\n" * 256)
+
+    def test_memory_as_a_disk(self):
+        """An image on a tmpfs, in every cache mode that the host's kernel has for it."""
+        folder = tempfile.TemporaryDirectory(dir="/dev/shm")
+        self.addCleanup(folder.cleanup)
+        image = shutil.copy(self.blank(), folder.name)
+        self.fill_and_compare(image, "", "/dev/vda")
+        try:
+            os.close(os.open(image, os.O_RDWR | os.O_DIRECT))
+        except OSError:
+            Refusals.refused(self, 1, f"{image},format=raw,cache=none", "direct I/O", "cache=writeback")
+        else:
+            self.fill_and_compare(image, ",cache=none", "/dev/vda")
+
     def test_the_monitor_shows_it(self):
         image = self.blank()
         with Guest("--disk", f"{image},format=raw") as guest:
@@ -218,6 +279,124 @@ class Root(DiskTest):
         with Guest("--disk", f"{self.blank()},format=raw", cmdline="console=ttyS0 quiet root=/dev/vda rw") as guest:
             guest.expect("init: cannot mount /dev/vda")
             guest.boot()
+
+
+class BlockDevice(DiskTest):
+    """A block device of the host: a loop device, where this host lets us have one."""
+
+    def loop(self, size=64 * MIB):
+        done = subprocess.run(["losetup", "--find", "--show", self.blank(size, "loop.img")], capture_output=True, text=True)
+        if done.returncode != 0:
+            self.skipTest(f"no loop device: {done.stderr.strip()}")
+        device = done.stdout.strip()
+        self.addCleanup(subprocess.run, ["losetup", "--detach", device], check=True)
+        return device
+
+    def test_data(self):
+        device = self.loop()
+        for options in ("", ",cache=none"):
+            self.fill_and_compare(device, options, "/dev/vda")
+
+    def test_discard(self):
+        device = self.loop()
+        with Guest("--disk", f"{device},format=raw") as guest:
+            guest.boot()
+            guest.run("yes | dd of=/dev/vda bs=1M count=16 conv=fsync iflag=fullblock")
+            before = os.stat(self.path("loop.img")).st_blocks
+            self.assertEqual(guest.run("blkdiscard -l 8388608 /dev/vda"), (0, ""))
+            self.assertLess(os.stat(self.path("loop.img")).st_blocks, before - 4 * MIB // 512)
+            guest.run("echo 3 >/proc/sys/vm/drop_caches")
+            self.assertEqual(guest.run("head -c 8388612 /dev/vda | tail -c 4"), (0, "y\ny"))
+            guest.type("poweroff\n")
+            self.assertEqual(guest.wait(), 0)
+
+    def test_growth(self):
+        device = self.loop()
+        with Guest("--disk", f"{device},format=raw") as guest:
+            guest.boot()
+            os.truncate(self.path("loop.img"), 128 * MIB)
+            subprocess.run(["losetup", "--set-capacity", device], check=True)
+            guest.type("\x01cgrow vda\r")
+            guest.expect("vda has 128 MiB now")
+
+    def test_a_mounted_one_is_refused(self):
+        device = self.loop()
+        mounted = self.path("mounted")
+        os.mkdir(mounted)
+        subprocess.run(["/sbin/mke2fs", "-q", "-F", device], check=True)
+        if subprocess.run(["mount", device, mounted], capture_output=True).returncode != 0:
+            self.skipTest("no right to mount")
+        self.addCleanup(subprocess.run, ["umount", mounted], check=True)
+        Refusals.refused(self, 1, f"{device},format=raw", "in use by this host", "mounted")
+
+
+class Server(DiskTest):
+    """A disk on an NBD server, inside the sandbox like every other."""
+
+    def serve(self, image):
+        if not shutil.which("qemu-nbd"):
+            self.skipTest("needs qemu-nbd (package qemu-utils)")
+        socket = self.path("socket")
+        server = subprocess.Popen(["qemu-nbd", "-f", "raw", "--discard", "unmap", "-k", socket, image])
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        deadline = time.monotonic() + 30 * SCALE
+        while not os.path.exists(socket):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        return f"nbd+unix:///?socket={socket}", server
+
+    def test_data(self):
+        image = self.blank()
+        uri, server = self.serve(image)
+        with Guest("--disk", uri) as guest:
+            guest.boot()
+            _, wanted = guest.run("dd if=/dev/urandom of=/tmp/noise bs=1M count=8 2>/dev/null; sha256sum </tmp/noise")
+            self.assertEqual(guest.run("dd if=/tmp/noise of=/dev/vda bs=68k conv=fsync 2>/dev/null")[0], 0)
+            self.assertEqual(guest.run("blkdiscard -o 16777216 -l 1048576 /dev/vda"), (0, ""))
+            guest.run("echo 3 >/proc/sys/vm/drop_caches")
+            self.assertEqual(guest.run("head -c 8388608 /dev/vda | sha256sum")[1], wanted)
+            guest.type("poweroff\n")
+            self.assertEqual(guest.wait(), 0)
+        server.wait(30 * SCALE)
+        self.assertEqual(self.digest(image, 8 * MIB), wanted.split()[0])
+
+    def test_below_an_overlay(self):
+        image = self.blank()
+        with open(image, "r+b") as f:
+            f.write(b"below")
+        uri, _ = self.serve(image)
+        overlay = self.path("over.qcow2")
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", uri, "-F", "raw", overlay, "64M"], check=True)
+        with Guest("--disk", f"{overlay},format=qcow2") as guest:
+            guest.boot()
+            self.assertEqual(guest.run("head -c 5 /dev/vda; echo"), (0, "below"))
+            self.assertEqual(guest.run("echo above | dd of=/dev/vda bs=512 seek=9 conv=fsync,sync 2>/dev/null")[0], 0)
+            guest.type("poweroff\n")
+            self.assertEqual(guest.wait(), 0)
+
+    def test_a_server_that_dies(self):
+        """The guest is told, the machine lives."""
+        uri, server = self.serve(self.blank())
+        with Guest("--disk", uri) as guest:
+            guest.boot()
+            server.kill()
+            self.assertNotEqual(guest.run("dd if=/dev/vda of=/dev/null count=1 iflag=direct 2>/dev/null")[0], 0)
+            self.assertEqual(guest.run("echo alive"), (0, "alive"))
+            self.assertIn("reading", guest.stderr())
+
+    def test_a_size_that_is_no_multiple_of_sectors(self):
+        if not shutil.which("nbdkit"):
+            self.skipTest("needs nbdkit")
+        socket = self.path("socket")
+        server = subprocess.Popen(["nbdkit", "-f", "-U", socket, "memory", "1000000"])
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        deadline = time.monotonic() + 30 * SCALE
+        while not os.path.exists(socket):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        Refusals.refused(self, 1, f"nbd+unix:///?socket={socket}", "1000000", "round-up=512")
 
 
 class Kill(DiskTest):
@@ -306,11 +485,14 @@ class FullHost(DiskTest):
 class Refusals(DiskTest):
     """One clear message, the promised status, and no guest."""
 
-    def refused(self, status, disk, *words):
-        done = subprocess.run(veneer_command("--disk", disk), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    def refused(self, status, disk, *words, wrapper=()):
+        done = subprocess.run([*wrapper, *veneer_command("--disk", disk)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, timeout=60 * SCALE)
+        if wrapper and done.returncode == 77:
+            self.skipTest("this host permits no mount namespace")
         self.assertEqual(done.returncode, status, done.stderr)
         self.assertEqual(done.stdout, "")
+        self.assertLessEqual(len(done.stderr.splitlines()), 2, done.stderr)
         for word in words:
             self.assertIn(word, done.stderr)
 
@@ -330,11 +512,15 @@ class Refusals(DiskTest):
         self.refused(2, "a.img,cache=fast", "fast", "writeback")
 
     def test_not_writable(self):
-        if os.getuid() == 0:
-            self.skipTest("root may write everything")
+        """An image without the right to write; root has it everywhere, so for root a file system without writing."""
         image = self.blank()
         os.chmod(image, 0o444)
-        self.refused(1, image + ",format=raw", "read-only")
+        wrapper = []
+        if os.getuid() == 0:
+            here = self.folder.name
+            wrapper = ["unshare", "--mount", "sh", "-c",
+                       f"mount --bind {here} {here} && mount -o remount,ro,bind {here} || exit 77; exec \"$@\"", "sh"]
+        self.refused(1, image + ",format=raw", image, "read-only", wrapper=wrapper)
 
     def test_a_second_writer(self):
         image = self.blank()
@@ -342,6 +528,43 @@ class Refusals(DiskTest):
             guest.boot()
             self.refused(1, f"{image},format=raw", image)
             self.assertEqual(guest.run("dd if=/dev/zero of=/dev/vda count=1 conv=fsync 2>/dev/null")[0], 0)
+
+    def overlay(self):
+        """An overlay whose backing file has been moved."""
+        base, image = self.blank(name="base.img"), self.path("over.qcow2")
+        subprocess.run([VENEER, "disk", "create", image, "-b", base, "-F", "raw"], check=True, stdout=subprocess.DEVNULL)
+        os.rename(base, self.path("moved.img"))
+        return image
+
+    def test_a_backing_file_that_was_moved(self):
+        image = self.overlay()
+        before = self.digest(image, MIB)
+        self.refused(1, f"{image},format=qcow2", f"the backing file of {image}", "No such file",
+                     "veneer disk rebase --only-name")
+        self.assertEqual(self.digest(image, MIB), before)
+
+    def test_what_the_message_says_mends_it(self):
+        image = self.overlay()
+        subprocess.run([VENEER, "disk", "rebase", "--only-name", "-b", self.path("moved.img"), "-F", "raw", image], check=True,
+                       stdout=subprocess.DEVNULL)
+        with Guest("--disk", f"{image},format=qcow2") as guest:
+            guest.boot()
+            self.assertEqual(guest.run("cat /sys/block/vda/size"), (0, "131072"))
+
+    def test_a_second_writer_on_qcow2(self):
+        image = self.path("disk.qcow2")
+        subprocess.run([VENEER, "disk", "create", image, "64M"], check=True, stdout=subprocess.DEVNULL)
+        with Guest("--disk", f"{image},format=qcow2") as guest:
+            guest.boot()
+            self.refused(1, f"{image},format=qcow2", image, "in use")
+            for words in (["disk", "resize", image, "1G"], ["disk", "check", "--repair", "all", image]):
+                done = subprocess.run([VENEER, *words], capture_output=True, text=True)
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn("in use", done.stderr)
+            self.assertEqual(guest.run("dd if=/dev/zero of=/dev/vda count=1 conv=fsync 2>/dev/null")[0], 0)
+            guest.type("poweroff\n")
+            self.assertEqual(guest.wait(), 0)
+        subprocess.run([VENEER, "disk", "check", image], check=True, stdout=subprocess.DEVNULL)
 
     def test_a_guest_cannot_choose_the_format(self):
         """A qcow2 header in the first sector of a raw disk whose format was only guessed (src/disk/probe.h)."""

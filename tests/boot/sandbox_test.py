@@ -1,5 +1,6 @@
 """The sandbox from outside: what the threads of a running machine have given up, and what stops one that wants more."""
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -17,8 +18,8 @@ CALLS = {"execve": "execve", "open": "openat", "socket": "socket", "fork": "clon
 SANITIZED = bool(os.environ.get("VENEER_SANITIZED"))  # such builds have no filters (sandbox/sandbox.h)
 
 
-def refused(kind, call):
-    command = veneer_command(*FLAGS[kind], "--sandbox-test", f"{kind}:{call}")
+def refused(kind, call, flags):
+    command = veneer_command(*flags, "--sandbox-test", f"{kind}:{call}")
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
                           timeout=60 * SCALE)
 
@@ -37,10 +38,10 @@ def thread_statuses(pid):
 class Refused(unittest.TestCase):
     """A forbidden call on a thread of each kind ends the machine with a message that says what it was."""
 
-    def check(self, kind):
+    def check(self, kind, flags=None):
         for call, name in CALLS.items():
             with self.subTest(call=call):
-                run = refused(kind, call)
+                run = refused(kind, call, flags or FLAGS[kind])
                 self.assertEqual(run.returncode, 1, run.stderr)
                 self.assertIn("the sandbox stopped the thread", run.stderr)
                 self.assertIn(f"at the system call {name} (number", run.stderr)
@@ -69,6 +70,27 @@ class Refused(unittest.TestCase):
 
     def test_watchdog(self):
         self.check("watchdog")
+
+    def test_worker(self):
+        with tempfile.NamedTemporaryFile() as image:
+            image.truncate(1 << 20)
+            self.check("worker", ["--disk", f"{image.name},format=raw"])
+
+    def test_remote(self):
+        """A worker whose disk is on a server."""
+        if not shutil.which("qemu-nbd"):
+            self.skipTest("needs qemu-nbd (package qemu-utils)")
+        with tempfile.TemporaryDirectory() as folder:
+            with open(f"{folder}/image", "wb") as image:
+                image.truncate(1 << 20)
+            server = subprocess.Popen(["qemu-nbd", "-f", "raw", "-t", "-k", f"{folder}/socket", f"{folder}/image"])
+            try:
+                while not os.path.exists(f"{folder}/socket") and server.poll() is None:
+                    time.sleep(0.05)
+                self.check("remote", ["--disk", f"nbd+unix:///?socket={folder}/socket"])
+            finally:
+                server.kill()
+                server.wait()
 
     def test_off(self):
         """Off means off, and says so."""

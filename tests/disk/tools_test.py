@@ -94,6 +94,17 @@ class Convert(ImageTest):
     def test_raw_to_qcow2(self):
         self.converted()
 
+    def test_a_size_within_a_sector(self):
+        raw = self.pattern("source.raw", 3 * MIB + 100)
+        with open(raw, "r+b") as f:
+            f.seek(3 * MIB)
+            f.write(b"x" * 100)
+        target = self.converted(source=raw)
+        self.assertEqual(json.loads(run("qemu-img", "info", "--output=json", target).stdout)["virtual-size"], 3 * MIB + 512)
+        disk("convert", "-O", "raw", target, self.path("again.raw"))
+        with open(self.path("again.raw"), "rb") as f, open(raw, "rb") as g:
+            self.assertEqual(f.read(), g.read() + bytes(412))
+
     def test_small_clusters(self):
         self.converted("--cluster-size", "512")
 

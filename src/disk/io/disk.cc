@@ -18,6 +18,7 @@ namespace {
 
 constexpr unsigned uring_entries = 256;
 constexpr std::size_t worker_count = 4;
+constexpr std::uint64_t size_poll_ns = 3'000'000'000;  // of raw images, which others can grow
 /// Cached transfers above this go to a worker, because copying them would keep the vCPU that submits them.
 constexpr std::uint64_t uring_cached_bytes_max = 64 * 1024;
 
@@ -33,6 +34,13 @@ IoStatus status_of(int code) {
     default:
       return IoStatus::Failed;
   }
+}
+
+/// Is this image, or one below it, on a server?
+bool talks_to_a_server(Image& image) {
+  for (Image* layer = &image; layer != nullptr; layer = layer->backing())
+    if (layer->format() == Format::Nbd) return true;
+  return false;
 }
 
 }  // namespace
@@ -61,6 +69,8 @@ Disk::Disk(std::unique_ptr<Image> image, DiskOptions options, EventLoop& events,
       requests_(options_.iops),
       bytes_(options_.bytes_per_second) {
   throttle_timer_ = events_.make_timer([this] { run_throttled(); });
+  size_timer_ = events_.make_timer([this] { look_at_size(); });
+  if (image_->format() == Format::Raw) size_timer_->arm(events_.clock().now_ns() + size_poll_ns);
 }
 
 Result<std::unique_ptr<Disk>> Disk::create(std::unique_ptr<Image> image, DiskOptions options, EventLoop& events,
@@ -72,7 +82,8 @@ Result<std::unique_ptr<Disk>> Disk::create(std::unique_ptr<Image> image, DiskOpt
 }
 
 Result<void> Disk::start_engine() {
-  TRY(workers_, WorkerPool::create(fmt::format("_{}:", options_.label.substr(0, 11)), worker_count));
+  TRY(workers_, WorkerPool::create(fmt::format("_{}:", options_.label.substr(0, 11)), worker_count,
+                                   talks_to_a_server(*image_) ? ThreadKind::Remote : ThreadKind::Worker));
   if (options_.engine == IoEngine::Threads) return {};
   auto uring = Uring::create(uring_entries);
   if (!uring) {
@@ -403,9 +414,27 @@ Result<void> Disk::grow(std::uint64_t size) {
 }
 
 Result<void> Disk::refresh_size() {
-  TRY(const std::uint64_t size, image_->refresh_size());
-  set_size(size);
-  return {};
+  TRY(const std::uint64_t now, image_->refresh_size());
+  const std::uint64_t size = align_down(now, sector_bytes);
+  if (size >= size_bytes_) {
+    cut_ = false;
+    if (size > size_bytes_) log_info("disk {}: {} has grown to {} bytes", options_.label, image_->name(), size);
+    set_size(size);
+    return {};
+  }
+  // The guest's disk keeps its size, since no guest expects a disk to shrink; what it asks for beyond the end fails.
+  return Error(
+      fmt::format("disk {}: {} was made smaller by somebody else ({} bytes; the guest has a disk of {}): what "
+                  "lay beyond is lost, and requests there fail",
+                  options_.label, image_->name(), size, size_bytes_));
+}
+
+/// Nothing tells when a file or a device has grown.
+void Disk::look_at_size() {
+  if (closed_) return;
+  if (const Result<void> result = refresh_size(); !result && !std::exchange(cut_, true))
+    log_error("{}", result.error().message());
+  size_timer_->arm(events_.clock().now_ns() + size_poll_ns);
 }
 
 void Disk::set_size(std::uint64_t size) {

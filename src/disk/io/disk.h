@@ -87,7 +87,8 @@ class Disk final : public Backend {
   void resume();
   /// The guest's new disk size; a multiple of the sector size. Growing only.
   Result<void> grow(std::uint64_t size_bytes);
-  /// Looks whether the image has been grown from outside.
+  /// Looks whether the image has been grown from outside; for raw images this happens by itself every few seconds. An
+  /// error says that it was made smaller.
   Result<void> refresh_size();
   /// Settles, flushes and closes the image: the last call. Errors say what may be lost.
   Result<void> close();
@@ -121,6 +122,7 @@ class Disk final : public Backend {
   void count(const IoRequest& request);
   void run_throttled();
   void set_size(std::uint64_t size_bytes);
+  void look_at_size();
 
   const std::unique_ptr<Image> image_;
   const DiskOptions options_;
@@ -136,6 +138,8 @@ class Disk final : public Backend {
   TokenBucket requests_, bytes_;
   std::deque<JobPtr> throttled_;  // in order of arrival
   std::unique_ptr<Timer> throttle_timer_;
+  std::unique_ptr<Timer> size_timer_;
+  bool cut_ = false;  // it was said that the image has become smaller
 
   std::vector<JobPtr> stopped_;
   std::size_t running_ = 0;   // in the ring, with the workers, or finished and not completed

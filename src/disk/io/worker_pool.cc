@@ -10,7 +10,7 @@
 
 namespace veneer::disk {
 
-Result<std::unique_ptr<WorkerPool>> WorkerPool::create(const std::string& name, std::size_t threads) {
+Result<std::unique_ptr<WorkerPool>> WorkerPool::create(const std::string& name, std::size_t threads, ThreadKind kind) {
   std::unique_ptr<WorkerPool> pool(new WorkerPool);
   // Signals for the process go to the thread that waits for them; the new threads inherit this mask.
   sigset_t all, old;
@@ -20,8 +20,8 @@ Result<std::unique_ptr<WorkerPool>> WorkerPool::create(const std::string& name, 
   int error = 0;
   for (std::size_t i = 0; i < threads && error == 0; ++i) {
     try {
-      pool->threads_.emplace_back([self = pool.get(), label = name + std::to_string(i)] {
-        begin_thread(ThreadKind::Worker, label.c_str());
+      pool->threads_.emplace_back([self = pool.get(), kind, label = name + std::to_string(i)] {
+        begin_thread(kind, label.c_str());
         self->run();
       });
     } catch (const std::system_error& failure) {  // a container's process limit

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/thread_start.h"
 
 namespace veneer::disk {
 
@@ -20,7 +21,9 @@ class WorkerPool {
  public:
   /// The threads are called NAME0, NAME1, ...; `name` has at most 13 characters.
   /// Fewer than `threads` will do where the host gives no more; fails when there is none.
-  static Result<std::unique_ptr<WorkerPool>> create(const std::string& name, std::size_t threads);
+  /// `kind` decides what the sandbox lets them do.
+  static Result<std::unique_ptr<WorkerPool>> create(const std::string& name, std::size_t threads,
+                                                    ThreadKind kind = ThreadKind::Worker);
   /// Carries out what was posted, then ends the threads.
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;

@@ -48,7 +48,8 @@ Result<Header> make_header(const CreateOptions& options) {
     return refuse("version 2 has refcounts of 16 bits and zlib only; use version 3");
   Header header;
   header.version = options.version;
-  header.size_bytes = options.size_bytes;
+  const std::uint64_t size_bytes = align_up(options.size_bytes, sector_bytes);
+  header.size_bytes = size_bytes;
   header.geometry.cluster_bits = static_cast<std::uint32_t>(std::countr_zero(options.cluster_bytes));
   header.geometry.refcount_order = static_cast<std::uint32_t>(std::countr_zero(options.refcount_bits));
   header.compression = options.compression;
@@ -59,10 +60,10 @@ Result<Header> make_header(const CreateOptions& options) {
   // The table of names is a courtesy: left out where the first cluster is small.
   if (options.version >= 3 && options.cluster_bytes >= 4096) header.extensions.push_back(feature_names());
   const std::uint64_t covers = header.geometry.l2_covers();
-  const std::uint64_t entries = options.size_bytes / covers + (options.size_bytes % covers != 0 ? 1 : 0);
+  const std::uint64_t entries = size_bytes / covers + (size_bytes % covers != 0 ? 1 : 0);
   if (entries * 8 > max_l1_bytes)
     return refuse(fmt::format("{} bytes are too many for clusters of {} bytes (at most {}). Use larger clusters",
-                              options.size_bytes, options.cluster_bytes, max_l1_bytes / 8 * covers));
+                              size_bytes, options.cluster_bytes, max_l1_bytes / 8 * covers));
   header.l1_entries = static_cast<std::uint32_t>(entries);
   return header;
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/bits.h"
 #include "base/log.h"
 #include "disk/qcow2/check.h"
 #include "disk/qcow2/endian.h"
@@ -44,7 +45,7 @@ Qcow2Image::Qcow2Image(std::unique_ptr<HostFile> file, Header header, const Open
       backing_size_(backing_ != nullptr   ? backing_->size()
                     : header.backing_file ? ~std::uint64_t{0}
                                           : 0),
-      size_(header.size_bytes),
+      size_(align_up(header.size_bytes, sector_bytes)),
       header_(std::move(header)),
       geometry_(header_.geometry),
       refcounts_(*file_, header_, metadata_),

@@ -89,6 +89,7 @@ Result<void> Qcow2Image::write_size(std::uint64_t bytes) {
 
 Result<void> Qcow2Image::resize(std::uint64_t new_size, bool allow_shrink) {
   TRY_VOID(check_writable(0, 0));
+  new_size = align_up(new_size, sector_bytes);
   const std::uint64_t old_size = size();
   if (new_size == old_size) return {};
   if (new_size < old_size) {
