@@ -19,7 +19,7 @@ CCACHE := $(shell command -v ccache)
 CMAKE_FLAGS ?= $(if $(CCACHE),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 NINJA := cd $(BUILD) && ninja -j $(JOBS)
 
-.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk fuzz-cpu fuzz-disk tidy format clean
+.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk fuzz-cpu fuzz-disk tidy format clean
 
 help:
 	@echo 'make run                 boot a small Linux guest here in the terminal (installs, builds and fetches what it needs)'
@@ -29,6 +29,7 @@ help:
 	@echo 'make boots N=50          boot and power off the guest N times in a row'
 	@echo 'make bench REPS=3        the guest benchmarks: native, QEMU if it is installed, Veneer (as root)'
 	@echo 'make bench-disk SECONDS=10  throughput of a disk against QEMU | verify-disk: checksums under load (both with fio)'
+	@echo 'make prove-disk SECONDS=600  the long proofs of disks: about two hours'
 	@echo 'make fuzz-cpu SECONDS=60 compare the CPU engine with the host CPU on random 64-bit code (BITS=32, BITS=16; SEED=n)'
 	@echo 'make fuzz-disk SECONDS=60 damaged disk images, with libFuzzer (needs clang)'
 	@echo 'make build | all         veneer alone | veneer and all tests and tools'
@@ -86,12 +87,18 @@ bench: build guest
 # fio in the guest: throughput against QEMU's translator; checksums under load.
 bench-disk: build guest
 	@guest/build_fio.sh $(GUEST)
-	bench/disk.py compare --guest $(GUEST) --veneer $(VENEER) --work $(BUILD)/bench-work --seconds $(SECONDS)
+	python3 bench/disk.py compare --guest $(GUEST) --veneer $(VENEER) --work $(BUILD)/bench-work --seconds $(SECONDS)
 
 verify-disk: build guest
 	@guest/build_fio.sh $(GUEST)
-	bench/disk.py verify --guest $(GUEST) --veneer $(VENEER) --work $(BUILD)/bench-work --seconds $(SECONDS) --format raw
-	bench/disk.py verify --guest $(GUEST) --veneer $(VENEER) --work $(BUILD)/bench-work --seconds $(SECONDS) --format qcow2
+	python3 bench/disk.py verify --guest $(GUEST) --veneer $(VENEER) --work $(BUILD)/bench-work --seconds $(SECONDS) --format raw
+	python3 bench/disk.py verify --guest $(GUEST) --veneer $(VENEER) --work $(BUILD)/bench-work --seconds $(SECONDS) --format qcow2
+	python3 bench/disk.py mirror --guest $(GUEST) --veneer $(VENEER) --work $(BUILD)/bench-work --seconds $(SECONDS)
+
+prove-disk: all guest
+	@guest/build_fio.sh $(GUEST)
+	@guest/build_disk.sh $(GUEST)
+	tests/disk/prove.sh $(BUILD) $(SECONDS)
 
 bench-table:
 	bench/bench.py table --build $(BUILD) --work $(abspath $(BUILD))/bench-work --out $(abspath $(BUILD))/bench-out

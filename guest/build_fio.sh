@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds OUT/fio.raw: an ext4 file system with Debian's fio and what it needs, to be mounted in the demo guest.
+# Builds OUT/fio.raw: an ext4 file system with Debian's fio, util-linux (blkdiscard) and what they need, to be mounted in the demo guest.
 #
 # usage: guest/build_fio.sh OUT, after guest/build_demo.sh OUT. The packages are downloaded and unpacked, not installed; no root is
 # needed. A second run with unchanged inputs does nothing.
@@ -22,8 +22,8 @@ command -v mke2fs >/dev/null || { echo "guest: there is no mke2fs (Debian packag
 
 work=$out/.fio-work
 rm -rf "$work"
-# What fio's libraries ask for and fio does not need to run: the package manager and its neighbours.
-packages=$(debs_closure fio | grep -vE '^(dpkg|tar|perl.*|libperl.*|.*-perl|adduser|passwd|usrmerge|usr-is-merged|cdebconf|debconf|install-info|mime-support|media-types|python3.*|libpython.*|.*-common)$')
+# What the libraries ask for and the programs do not need to run: the package manager and its neighbours.
+packages=$(debs_closure fio util-linux | grep -vE '^(dpkg|tar|perl.*|libperl.*|.*-perl|adduser|passwd|usrmerge|usr-is-merged|cdebconf|debconf|install-info|mime-support|media-types|python3.*|libpython.*|.*-common)$')
 # shellcheck disable=SC2086
 debs_unpack "$work/root" $packages
 for dir in bin sbin lib lib64; do

@@ -1,9 +1,10 @@
 """Disks in a guest: what is written is there, after a reboot, a kill, a full host; and what is refused.
 
-As in boot_test.py. VENEER_KILLS=N kills the monitor N times under load in place of three.
+As in boot_test.py. VENEER_KILLS=N kills the monitor N times under load in each test of class Kill, in place of ten.
 """
 import hashlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -16,7 +17,7 @@ import unittest
 from guest import GUEST_DIR, PROMPT, SCALE, VENEER, Guest, veneer_command
 
 MIB = 1 << 20
-KILLS = int(os.environ.get("VENEER_KILLS", "3"))
+KILLS = int(os.environ.get("VENEER_KILLS", "3" if os.environ.get("VENEER_SANITIZED") else "10"))  # of each test in class Kill
 
 
 class DiskTest(unittest.TestCase):
@@ -399,30 +400,74 @@ class Server(DiskTest):
         Refusals.refused(self, 1, f"nbd+unix:///?socket={socket}", "1000000", "round-up=512")
 
 
-class Kill(DiskTest):
-    """SIGKILL of the monitor while the guest writes: everything that was flushed is there."""
+# Sectors get a stamp each, one flush at a time, all over the first half of the disk. Meanwhile the second half is written,
+# overwritten and discarded: clusters come and go.
+KILL_LOAD = ("while :; do dd if=/dev/urandom of={device} bs=256k seek=$((128 + RANDOM % 120)) count=2 conv=notrunc 2>/dev/null; "
+             "blkdiscard -o $(((32 + RANDOM % 31) * 1048576)) -l $((65536 * (1 + RANDOM % 15))) {device}; done &\n")
+KILL_STAMPS = ("i=0; while :; do i=$((i + 1)); printf 'run %04d stamp %08d' {run} $i | "
+               "dd of={device} bs=512 seek=$((i * 1009 % 65536)) conv=notrunc,fsync 2>/dev/null && echo flushed $i; done\n")
 
-    def write_until_killed(self, image, device, options, seconds):
-        loop = (f"i=0; while :; do i=$((i + 1)); printf 'block %08d' $i | dd of={device} bs=512 seek=$i conv=fsync"
-                " 2>/dev/null; echo flushed $i; done\n")
-        with Guest("--disk", f"{image},format=raw{options}") as guest:
+
+class Kill(DiskTest):
+    """SIGKILL of the monitor while the guest writes: a sound image, in which everything is that was flushed."""
+
+    def write_until_killed(self, image, device, options, run, seconds):
+        with Guest("--disk", f"{image}{options}", "--cpus", "2") as guest:
             guest.boot()
-            guest.type(loop)
+            guest.type(KILL_LOAD.format(device=device))
+            guest.type(KILL_STAMPS.format(device=device, run=run))
             guest.expect("^flushed 3\r*$")
             time.sleep(seconds)
             guest.process.kill()
             guest.wait()
-            return int(re.findall(r"^flushed (\d+)\r*$", guest.console, re.MULTILINE)[-1])
+            return int(re.findall(r"^flushed (\d+)\r*\n", guest.console, re.MULTILINE)[-1])
 
-    def kill_often(self, device, options=""):
-        for n in range(KILLS):
-            image = self.blank(name=f"disk{n}.img")
-            last = self.write_until_killed(image, device, options, seconds=0.3 + 0.37 * (n % 5))
-            with open(image, "rb") as f:
-                for i in range(1, last + 1):
-                    f.seek(512 * i)
-                    self.assertEqual(f.read(14), b"block %08d" % i, f"block {i} of {last} flushed ones")
-            os.unlink(image)
+    def stamps(self, image, image_format):
+        """{sector: stamp} of the first half, as qemu-img reads the image."""
+        raw = image
+        if image_format != "raw":
+            raw = self.path("read.raw")
+            subprocess.run(["qemu-img", "convert", "-f", image_format, "-O", "raw", image, raw], check=True)
+        found = {}
+        with open(raw, "rb") as f:
+            for sector in range(65536):
+                stamp = f.read(512).rstrip(b"\0")
+                if stamp:
+                    found[sector] = stamp
+        return found
+
+    def check(self, image):
+        """Leaks at most, which are mended."""
+        checked = subprocess.run(["qemu-img", "check", "-q", image], capture_output=True, text=True)
+        self.assertIn(checked.returncode, (0, 3), checked.stdout + checked.stderr)
+        repaired = subprocess.run([VENEER, "disk", "check", "--repair", "leaks", image], capture_output=True, text=True)
+        self.assertEqual(repaired.returncode, 0, repaired.stdout + repaired.stderr)
+        checked = subprocess.run(["qemu-img", "check", "-q", image], capture_output=True, text=True)
+        self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+
+    def kill_often(self, device, options="", image_format="raw"):
+        """One image lives through all kills: what a run has not written is still what earlier ones wrote."""
+        image = self.path("disk")
+        if image_format == "raw":
+            self.blank(name="disk")
+        else:
+            if not shutil.which("qemu-img"):
+                self.skipTest("needs qemu-img (package qemu-utils)")
+            subprocess.run([VENEER, "disk", "create", image, "64M"], check=True, stdout=subprocess.DEVNULL)
+        chance = random.Random(device + options)
+        wanted = {}
+        for run in range(KILLS):
+            last = self.write_until_killed(image, device, f",format={image_format}{options}", run, chance.uniform(0, 1.2))
+            if image_format != "raw":
+                self.check(image)
+            found = self.stamps(image, image_format)
+            for i in range(1, last + 1):
+                wanted[i * 1009 % 65536] = b"run %04d stamp %08d" % (run, i)
+            # The next one may have been on its way.
+            maybe = (last + 1) * 1009 % 65536
+            if found.get(maybe) == b"run %04d stamp %08d" % (run, last + 1):
+                wanted[maybe] = found[maybe]
+            self.assertEqual(found, wanted, f"run {run}, {last} stamps flushed")
 
     def test_page_cache(self):
         self.kill_often("/dev/vda")
@@ -432,6 +477,12 @@ class Kill(DiskTest):
 
     def test_nvme(self):
         self.kill_often("/dev/nvme0n1", ",if=nvme")
+
+    def test_qcow2(self):
+        self.kill_often("/dev/vda", image_format="qcow2")
+
+    def test_qcow2_direct_nvme(self):
+        self.kill_often("/dev/nvme0n1", ",if=nvme,cache=none", image_format="qcow2")
 
 
 class FullHost(DiskTest):
