@@ -29,7 +29,9 @@ constexpr std::uint32_t apic_bus_khz = 1'000'000;
 constexpr std::uint32_t KVM_FEATURE_CLOCKSOURCE = 1u << 0;
 constexpr std::uint32_t KVM_FEATURE_NOP_IO_DELAY = 1u << 1;
 constexpr std::uint32_t KVM_FEATURE_CLOCKSOURCE2 = 1u << 3;
+constexpr std::uint32_t KVM_FEATURE_STEAL_TIME = 1u << 5;
 constexpr std::uint32_t KVM_FEATURE_PV_UNHALT = 1u << 7;
+constexpr std::uint32_t KVM_FEATURE_PV_TLB_FLUSH = 1u << 9;
 constexpr std::uint32_t KVM_FEATURE_PV_SEND_IPI = 1u << 11;
 constexpr std::uint32_t KVM_FEATURE_PV_SCHED_YIELD = 1u << 13;
 constexpr std::uint32_t KVM_FEATURE_CLOCKSOURCE_STABLE = 1u << 24;
@@ -253,11 +255,13 @@ class Builder {
   void add_hypervisor() {
     CpuidResult& signature = at(hypervisor_base);
     signature = {hypervisor_max_leaf, 0x4b4d564b, 0x564b4d56, 0x4d};  // "KVMKVMKVM\0\0\0"
-    at(hypervisor_base + 1).eax =
-        KVM_FEATURE_CLOCKSOURCE | KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_CLOCKSOURCE_STABLE;
-    // Spinning and waking among several processors: hypercalls (cpu/bt/callouts_hypercall.cc).
+    at(hypervisor_base + 1).eax = KVM_FEATURE_CLOCKSOURCE | KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 |
+                                  KVM_FEATURE_STEAL_TIME | KVM_FEATURE_CLOCKSOURCE_STABLE;
+    // Spinning and waking among several processors: hypercalls (cpu/bt/callouts_hypercall.cc), and the flags beside
+    // the steal time (cpu/bt/steal_time.cc).
     if (vcpus_ > 1)
-      at(hypervisor_base + 1).eax |= KVM_FEATURE_PV_UNHALT | KVM_FEATURE_PV_SEND_IPI | KVM_FEATURE_PV_SCHED_YIELD;
+      at(hypervisor_base + 1).eax |=
+          KVM_FEATURE_PV_UNHALT | KVM_FEATURE_PV_TLB_FLUSH | KVM_FEATURE_PV_SEND_IPI | KVM_FEATURE_PV_SCHED_YIELD;
     at(hypervisor_base + 0x10) = {static_cast<std::uint32_t>(tsc_hz_ / 1000), apic_bus_khz, 0, 0};
   }
 

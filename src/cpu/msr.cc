@@ -41,7 +41,8 @@ constexpr std::uint64_t feature_control_locked = 1;                // VMX stays 
 constexpr std::uint64_t microcode_revision = 0x01000000'01000065;
 constexpr std::uint64_t HWCR_TSC_FREQ_SEL = bit(24);  // the TSC counts at P0's frequency (else Linux complains)
 constexpr std::uint64_t DE_CFG_LFENCE_SERIALIZE = bit(1);
-constexpr std::uint64_t osvw_length = 4;  // four errata documented, none present
+constexpr std::uint64_t osvw_length = 4;             // four errata documented, none present
+constexpr std::uint64_t STEAL_TIME_RESERVED = 0x3e;  // bit 0 enables, the page is 64-aligned
 constexpr std::uint64_t low_32 = 0xffffffff;
 
 constexpr std::uint64_t canonical_bits = 48;
@@ -134,6 +135,7 @@ constexpr MsrRow rows[] = {
     apic(0x800, "x2APIC 0x800-0x8ff"),
     special(0x4b564d00, "MSR_KVM_WALL_CLOCK_NEW", MsrKind::PvClock, FIELD(kvm_wall_clock)),
     special(0x4b564d01, "MSR_KVM_SYSTEM_TIME_NEW", MsrKind::PvClock, FIELD(kvm_system_time)),
+    stored(0x4b564d03, "MSR_KVM_STEAL_TIME", FIELD(kvm_steal_time), MsrCheck::Mask, ~STEAL_TIME_RESERVED),
     special(0xc0000080, "IA32_EFER", MsrKind::Efer, FIELD(efer)),
     stored(0xc0000081, "IA32_STAR", FIELD(star)),
     stored(0xc0000082, "IA32_LSTAR", FIELD(lstar), MsrCheck::Canonical),

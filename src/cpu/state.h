@@ -33,8 +33,7 @@ inline constexpr std::uint64_t RFLAGS_AC = 1u << 18;
 inline constexpr std::uint64_t RFLAGS_VIF = 1u << 19;
 inline constexpr std::uint64_t RFLAGS_VIP = 1u << 20;
 inline constexpr std::uint64_t RFLAGS_ID = 1u << 21;
-inline constexpr std::uint64_t RFLAGS_ARITH =
-    RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF;
+inline constexpr std::uint64_t RFLAGS_ARITH = RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF;
 
 // Control registers (SDM 3A 2.5)
 inline constexpr std::uint64_t CR0_PE = 1u << 0;
@@ -152,6 +151,7 @@ struct ArchState {
   std::array<std::uint64_t, 16> mtrr_variable{};  ///< base0, mask0, base1, ...
   std::uint64_t spec_ctrl = 0;
   std::uint64_t kvm_system_time = 0, kvm_wall_clock = 0;  ///< MSR_KVM_SYSTEM_TIME_NEW, MSR_KVM_WALL_CLOCK_NEW
+  std::uint64_t kvm_steal_time = 0;                       ///< MSR_KVM_STEAL_TIME
 
   // Between instructions.
   bool halted = false;            ///< after HLT, waiting for an interrupt

@@ -144,6 +144,12 @@ class Guest:
         self.expect(PROMPT, timeout)
         return int(end[1]), output.strip("\n")
 
+    def processor_seconds(self):
+        """What veneer has used so far."""
+        with open(f"/proc/{self.process.pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     # Ending
 
     def signal(self, number=signal.SIGTERM):

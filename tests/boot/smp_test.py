@@ -2,6 +2,7 @@
 import os
 import shutil
 import tempfile
+import time
 import unittest
 
 from guest import GUEST_DIR, VENEER, Guest
@@ -84,6 +85,22 @@ class Smp(unittest.TestCase):
             guest.boot()
             self.works(guest, 4)
             self.ends(guest)
+
+    def test_stolen_time(self):
+        """Four busy processors on one core of the host: most of the time is somebody else's."""
+        core = str(min(os.sched_getaffinity(0)))
+        with Guest("--cpus", "4", wrapper=["taskset", "-c", core]) as guest:
+            guest.boot()
+            steal, used, clock = self.steal(guest), guest.processor_seconds(), time.monotonic()
+            guest.run("(for c in 0 1 2 3; do timeout 3 sh -c 'while :; do :; done' & done; wait)")
+            steal, used, clock = (self.steal(guest) - steal, guest.processor_seconds() - used, time.monotonic() - clock)
+            self.assertGreater(steal, 0.6 * (4 * 3 - used), (used, clock))
+            self.assertLess(steal, 4 * clock - used + 0.5, (used, clock))
+            self.ends(guest)
+
+    def steal(self, guest):
+        """Seconds that the guest's processors did not get, all together."""
+        return int(guest.run("head -n 1 /proc/stat")[1].split()[8]) / 100
 
     def test_panic_of_one_stops_all(self):
         with Guest("--cpus", "4", "--no-reboot", cmdline="console=ttyS0 quiet panic=-1") as guest:

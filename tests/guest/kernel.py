@@ -23,12 +23,6 @@ class Kernel(Guest):
         super().__exit__(*what)
         self._folder.cleanup()
 
-    def processor_seconds(self):
-        """What veneer has used so far."""
-        with open(f"/proc/{self.process.pid}/stat") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
 
 class Case(unittest.TestCase):
     def ends(self, source, status, *flags, console=None, timeout=20, **where):

@@ -224,9 +224,12 @@ Exit BtVcpu::step() { return run_guest(true); }
 Exit BtVcpu::run_guest(bool single) {
   const CycleScope running(engine_.options().measure_time, count.cycles.running);
   const ThreadScope thread(*this);
+  steal_time_begin();
   engine_.stop_gate().enter(index_);
+  steal_time_resume();
   Exit exit{run_loop(single), {}, b->interrupt_flag != 0};
   engine_.stop_gate().leave(index_);
+  steal_time_end(exit.reason == ExitReason::Halted);
   if (exit.reason == ExitReason::Failed) exit.message = failure_;
   if (exit.reason == ExitReason::Shutdown) exit.message = describe_crash();
   return exit;

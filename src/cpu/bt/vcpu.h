@@ -336,6 +336,15 @@ class BtVcpu final : public Vcpu {
   void set_interrupt_shadow() { s.interrupt_shadow = true; }
   /// MSR_KVM_SYSTEM_TIME(_NEW) or MSR_KVM_WALL_CLOCK(_NEW) was written (pvclock.cc).
   void update_pvclock(std::uint32_t msr, std::uint64_t value);
+  /// Steal time (steal_time.cc): around every run, and now and then inside one. Vector registers are saved.
+  void steal_time_begin();
+  void steal_time_resume();
+  void steal_time_end(bool halted);
+  void steal_time_measure();
+  /// True when the guest has the page and it is old: then steal_time_measure() is due.
+  bool steal_time_due() const {
+    return (s.kvm_steal_time & 1) && __builtin_ia32_rdtsc() - steal_.updated_tsc > steal_update_cycles;
+  }
 
   /// 4 KiB, 64-aligned: where save areas are made and read.
   std::uint8_t* vector_buffer() { return vector_buffer_; }
@@ -452,8 +461,13 @@ class BtVcpu final : public Vcpu {
     unsigned first_bytes = 0;
     std::uint64_t bytes = 0;
   } masked_;
-  std::uint64_t bounced_address_ = 0;  ///< what the bounce buffer was last used for
-  X87Pointers x87_loaded_;             ///< see HostX87Pointers::loaded
+  // Where the measurement of steal time stands: host clocks at its last look.
+  struct {
+    std::uint64_t wall_ns = 0, cpu_ns = 0, updated_tsc = 0;
+  } steal_;
+  static constexpr std::uint64_t steal_update_cycles = 2'000'000;  ///< less than a millisecond or so
+  std::uint64_t bounced_address_ = 0;                              ///< what the bounce buffer was last used for
+  X87Pointers x87_loaded_;                                         ///< see HostX87Pointers::loaded
   std::atomic<bool> exit_requested_{false};
   std::atomic<bool> look_{false};
   std::uint64_t good_poll_ = 0;
