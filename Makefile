@@ -19,7 +19,7 @@ CCACHE := $(shell command -v ccache)
 CMAKE_FLAGS ?= $(if $(CCACHE),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 NINJA := cd $(BUILD) && ninja -j $(JOBS)
 
-.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk fuzz-cpu fuzz-disk tidy format clean
+.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk hostile scaling fuzz-cpu fuzz-disk tidy format clean
 
 help:
 	@echo 'make run                 boot a small Linux guest here in the terminal (installs, builds and fetches what it needs)'
@@ -34,6 +34,7 @@ help:
 	@echo 'make fuzz-disk SECONDS=60 damaged disk images, with libFuzzer (needs clang)'
 	@echo 'make build | all         veneer alone | veneer and all tests and tools'
 	@echo 'make guest | programs    the guest images: the demo guest | the one with real programs'
+	@echo 'make hostile SECONDS=3600  a hostile kernel on 2 to 8 virtual CPUs | scaling: loads on one and two, against native'
 	@echo 'make tidy | format       clang-tidy | clang-format on the sources'
 
 setup:
@@ -106,6 +107,13 @@ bench-table:
 fuzz-cpu: configure
 	@$(NINJA) fuzz_cpu
 	$(BUILD)/bin/fuzz_cpu --bits $(BITS) --seed $(SEED) --seconds $(SECONDS)
+
+# PRESET=asan or tsan with a BUILD of its own: what the sanitizers keep for themselves is allowed for.
+hostile: build
+	VENEER=$(VENEER) tests/guest/hostile.py $(SECONDS) $(if $(filter asan tsan,$(PRESET)),--allow-mib 3000)
+
+scaling: build guest
+	bench/scaling.py --veneer $(VENEER) --guest $(GUEST)
 
 fuzz-disk: setup
 	tests/disk/fuzz/fuzz.sh $(BUILD) $(SECONDS)
