@@ -19,6 +19,8 @@ namespace veneer::disk {
 namespace {
 
 constexpr std::uint64_t chunk_bytes = 4 * MiB;  ///< what a thread takes at a time; at least one cluster of any format
+/// What is read, looked through and written at once: small enough to stay in a core's cache on the way.
+constexpr std::uint64_t step_bytes = 512 * KiB;
 
 class Copier {
  public:
@@ -30,9 +32,18 @@ class Copier {
  private:
   using Kind = Image::Status::Kind;
 
+  /// A chunk for one thread, or several that are known to be one stretch of zeros.
+  struct Portion {
+    std::uint64_t begin = 0, end = 0;
+    std::optional<Kind> kind = {};  ///< of all of it, if that is known
+  };
+
   void work();
-  Result<void> copy_chunk(std::uint64_t begin, std::uint64_t end, std::byte* buffer);
+  Result<Portion> next_portion();
+  Result<void> copy_portion(const Portion& portion, std::byte* buffer);
+  Result<void> copy_stretch(Kind kind, std::uint64_t begin, std::uint64_t end, std::byte* buffer);
   Result<void> copy_data(std::uint64_t begin, std::uint64_t end, std::byte* buffer);
+  Result<void> copy_step(std::uint64_t begin, std::uint64_t end, std::byte* buffer);
   Result<void> copy_compressed(std::uint64_t begin, std::uint64_t end, std::byte* buffer);
   Result<void> put(std::uint64_t begin, std::uint64_t end, std::byte* bytes);
   Result<void> put_zeroes(std::uint64_t begin, std::uint64_t end);
@@ -43,10 +54,13 @@ class Copier {
   Image& target_;
   const CopyOptions& options_;
   std::uint64_t end_;
-  std::atomic<std::uint64_t> next_{0};
   std::atomic<std::uint64_t> done_{0};
   std::atomic<bool> stop_{false};
-  std::mutex mutex_;  ///< the two below
+  std::mutex portions_mutex_;  ///< the three below
+  std::uint64_t next_ = 0;     ///< where the next portion begins; on a chunk's boundary
+  std::uint64_t known_end_ = 0;
+  Kind known_kind_ = Kind::Data;  ///< of what lies from next_ to known_end_
+  std::mutex mutex_;              ///< the two below
   std::optional<Error> error_;
   std::chrono::steady_clock::time_point reported_{};
 };
@@ -76,6 +90,16 @@ Result<void> Copier::put_zeroes(std::uint64_t begin, std::uint64_t end) {
 
 /// Reads [begin, end) and writes what is not zero.
 Result<void> Copier::copy_data(std::uint64_t begin, std::uint64_t end, std::byte* buffer) {
+  const std::uint64_t step = std::max(step_bytes, options_.zero_granularity);
+  while (begin < end) {
+    const std::uint64_t next = std::min(align_down(begin, step) + step, end);
+    TRY_VOID(copy_step(begin, next, buffer));
+    begin = next;
+  }
+  return {};
+}
+
+Result<void> Copier::copy_step(std::uint64_t begin, std::uint64_t end, std::byte* buffer) {
   const iovec iov{buffer, static_cast<std::size_t>(end - begin)};
   TRY_VOID(source_.read(begin, {&iov, 1}));
   std::uint64_t run = begin;  // start of the current run, which is zero or not
@@ -109,22 +133,45 @@ Result<void> Copier::copy_compressed(std::uint64_t begin, std::uint64_t end, std
   return {};
 }
 
-Result<void> Copier::copy_chunk(std::uint64_t begin, std::uint64_t end, std::byte* buffer) {
-  if (options_.compress_cluster != 0) {
-    // Whole clusters, wherever the source's stretches end; holes of the source are skipped as a whole.
-    TRY(const Image::Status state, status(begin, end - begin));
-    if (state.kind == Kind::Zero && state.length == end - begin) return {};
-    return copy_compressed(begin, end, buffer);
-  }
-  for (std::uint64_t at = begin; at < end;) {
-    TRY(const Image::Status state, status(at, end - at));
-    const std::uint64_t next = at + state.length;
-    if (state.kind == Kind::Data) {
-      TRY_VOID(copy_data(at, next, buffer));
-    } else if (state.kind == Kind::Zero) {
-      TRY_VOID(put_zeroes(at, next));
+/// Empty at the end. A long hole is passed over here, by one look at the source.
+Result<Copier::Portion> Copier::next_portion() {
+  const std::lock_guard lock(portions_mutex_);
+  while (next_ < end_) {
+    const std::uint64_t begin = next_;
+    const std::uint64_t chunk_end = std::min(begin + chunk_bytes, end_);
+    if (known_end_ < chunk_end) {
+      TRY(const Image::Status state, status(begin, end_ - begin));
+      known_end_ = begin + state.length;
+      known_kind_ = state.kind;
     }
-    at = next;
+    if (known_end_ < chunk_end || known_kind_ == Kind::Data) {
+      next_ = chunk_end;
+      return Portion{begin, chunk_end,
+                     known_end_ < chunk_end ? std::optional<Kind>() : std::optional<Kind>(known_kind_)};
+    }
+    const std::uint64_t hole_end = known_end_ == end_ ? end_ : align_down(known_end_, chunk_bytes);
+    next_ = hole_end;
+    if (known_kind_ == Kind::Zero && !options_.target_is_zero) return Portion{begin, hole_end, Kind::Zero};
+    done_ += hole_end - begin;
+  }
+  return Portion{};
+}
+
+Result<void> Copier::copy_stretch(Kind kind, std::uint64_t begin, std::uint64_t end, std::byte* buffer) {
+  if (kind == Kind::Data) return copy_data(begin, end, buffer);
+  if (kind == Kind::Zero) return put_zeroes(begin, end);
+  return {};
+}
+
+Result<void> Copier::copy_portion(const Portion& portion, std::byte* buffer) {
+  // Whole clusters, wherever the source's stretches end.
+  if (options_.compress_cluster != 0 && portion.kind != Kind::Zero)
+    return copy_compressed(portion.begin, portion.end, buffer);
+  if (portion.kind) return copy_stretch(*portion.kind, portion.begin, portion.end, buffer);
+  for (std::uint64_t at = portion.begin; at < portion.end;) {
+    TRY(const Image::Status state, status(at, portion.end - at));
+    TRY_VOID(copy_stretch(state.kind, at, at + state.length, buffer));
+    at += state.length;
   }
   return {};
 }
@@ -144,16 +191,16 @@ void Copier::work() {
   const std::unique_ptr<std::byte, void (*)(void*)> buffer(
       static_cast<std::byte*>(std::aligned_alloc(4096, chunk_bytes)), std::free);
   while (!stop_) {
-    const std::uint64_t begin = next_.fetch_add(chunk_bytes);
-    if (begin >= end_) return;
-    const std::uint64_t end = std::min(begin + chunk_bytes, end_);
-    if (auto copied = copy_chunk(begin, end, buffer.get()); !copied) {
+    auto portion = next_portion();
+    if (portion.ok() && portion.value().begin == portion.value().end) return;
+    Result<void> copied = portion.ok() ? copy_portion(portion.value(), buffer.get()) : std::move(portion).error();
+    if (!copied) {
       const std::lock_guard lock(mutex_);
       if (!error_) error_ = std::move(copied).error();
       stop_ = true;
       return;
     }
-    done_ += end - begin;
+    done_ += portion.value().end - portion.value().begin;
     report();
   }
 }
