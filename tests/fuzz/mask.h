@@ -11,7 +11,8 @@ inline constexpr const char* mask_text = R"(Not compared, and why:
   components in their      an area marked "initial" may hold anything: both sides are given initial values first.
   initial configuration
   XSAVE images in memory   whether a component in its initial configuration is marked in use (SDM 1 13.6 leaves that
-                           to the processor; Zen 4 forgets it when the state is saved and restored).
+                           to the processor; Zen 4 forgets it when the state is saved and restored). Where such
+                           images differ, so may all that later instructions read from them ("undetermined").
   RSP's upper half         in 16-bit code: natively the kernel's own stack pointer shows there.
   #PF error code bit 0     for addresses from 0x7ffffffff000 on: Linux always reports a protection violation there.
 

@@ -107,7 +107,8 @@ bool forgive(CodeWidth width, const Region& region, std::size_t at, std::uint64_
 
 }  // namespace
 
-void forgive_initial_components(CodeWidth width, std::uint64_t components, const Outcome& native, Outcome& guest) {
+bool forgive_initial_components(CodeWidth width, std::uint64_t components, const Outcome& native, Outcome& guest) {
+  bool forgiven = false;
   for (std::size_t first = 0, next; first < data_pages.size(); first = next) {
     next = first + 1;
     while (next < data_pages.size() && data_pages[next].address == data_pages[next - 1].address + page_bytes) next++;
@@ -115,10 +116,11 @@ void forgive_initial_components(CodeWidth width, std::uint64_t components, const
     for (std::size_t at = 0; at + header_end <= region.bytes; at += alignment) {
       const std::uint64_t layout = load64(region.native + at + xcomp_bv_at);
       const bool compact = (layout & compacted) && layout == load64(region.guest + at + xcomp_bv_at);
-      if (compact && forgive(width, region, at, components, layout & ~compacted)) continue;
-      forgive(width, region, at, components, 0);
+      forgiven |= (compact && forgive(width, region, at, components, layout & ~compacted)) ||
+                  forgive(width, region, at, components, 0);
     }
   }
+  return forgiven;
 }
 
 }  // namespace veneer::fuzz

@@ -18,9 +18,10 @@ struct Statistics {
   std::uint64_t snippets, instructions;
   std::uint64_t differing;  ///< snippets
   std::uint64_t engine_crashes;
-  std::uint64_t lost;      ///< snippets that hung or killed the native child
-  std::uint64_t unsteady;  ///< snippets that the processor itself ran otherwise the second time
-  std::uint64_t faults;    ///< snippets that ended in a fault before their end
+  std::uint64_t lost;          ///< snippets that hung or killed the native child
+  std::uint64_t unsteady;      ///< snippets that the processor itself ran otherwise the second time
+  std::uint64_t undetermined;  ///< runs with a difference that a processor is free to make (mask.h, XSAVE images)
+  std::uint64_t faults;        ///< snippets that ended in a fault before their end
   std::uint64_t reports;
   std::array<std::array<std::uint32_t, ZYDIS_MNEMONIC_MAX_VALUE + 1>, code_widths> rows;  ///< compared, by width
 

@@ -103,7 +103,7 @@ class Supervisor {
     const Statistics& s = statistics_;
     fmt::print("\n{} snippets, {} instructions compared ({} snippets ended in a fault)\n", s.snippets, s.instructions,
                s.faults);
-    fmt::print("natively {} lost, {} not the same twice\n", s.lost, s.unsteady);
+    fmt::print("natively {} lost, {} not the same twice; {} runs undetermined\n", s.lost, s.unsteady, s.undetermined);
     fmt::print("{} differing ({} kinds), {} engine crashes\n", s.differing, s.signature_count, s.engine_crashes);
     if (!options_.uncovered) return;
     for (const Generator& generator : generators_)

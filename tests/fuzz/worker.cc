@@ -82,10 +82,13 @@ void Worker::run_guests(const Case& the_case, std::vector<Outcome>& out) {
   }
 }
 
-std::vector<std::string> Worker::compare(const Snippet& snippet, const Outcome& native, Outcome& other) const {
+std::vector<std::string> Worker::compare(const Snippet& snippet, const Outcome& native, Outcome& other) {
   const bool saves = std::any_of(snippet.instructions.begin(), snippet.instructions.end(), saves_vectors);
   Outcome copy = native;
-  return differences(snippet.width, policy_.xcr0_mask(), saves, copy, other);
+  bool undetermined;
+  std::vector<std::string> lines = differences(snippet.width, policy_.xcr0_mask(), saves, copy, other, undetermined);
+  if (undetermined) statistics_.undetermined++;
+  return lines;
 }
 
 Worker::Finding Worker::compare_all(const Snippet& snippet, const Outcome& native, std::vector<Outcome>& guests) {

@@ -40,7 +40,7 @@ class Worker {
   Result<void> create();
   Result<void> run_batch(unsigned count);
   Result<Finding> run_once(const Snippet& snippet);
-  std::vector<std::string> compare(const Snippet& snippet, const Outcome& native, Outcome& other) const;
+  std::vector<std::string> compare(const Snippet& snippet, const Outcome& native, Outcome& other);
   Finding compare_all(const Snippet& snippet, const Outcome& native, std::vector<Outcome>& guests);
   void run_guests(const Case& the_case, std::vector<Outcome>& out);
   Result<void> investigate(std::uint64_t number, Snippet snippet, std::unique_ptr<Outcome> native);

@@ -180,10 +180,19 @@ bool far_pointer(BtVcpu& v, const CalloutRecord& r, std::uint16_t& selector, std
     selector = static_cast<std::uint16_t>(r.immediate2);
     return true;
   }
-  std::uint64_t address;
-  if (!v.linear_address(r.memory, address, r.memory_bytes, Access::Read)) return false;
+  // Two accesses, each with faults of its own in 64-bit code (Zen 4); a segment's limit is looked at once for both.
   const unsigned offset_bytes = r.memory_bytes - 2u;
-  return v.read_memory(address, &offset, offset_bytes) && v.read_value(address + offset_bytes, selector);
+  std::uint64_t address;
+  if (!v.linear_address(r.memory, address, v.code64() ? offset_bytes : r.memory_bytes, Access::Read) ||
+      !v.read_memory(address, &offset, offset_bytes))
+    return false;
+  address += offset_bytes;
+  if (v.code64()) {
+    MemoryOperand behind = r.memory;
+    behind.displacement += offset_bytes;
+    if (!v.linear_address(behind, address, sizeof selector, Access::Read)) return false;
+  }
+  return v.read_value(address, selector);
 }
 
 }  // namespace

@@ -91,13 +91,13 @@ bool ends_reachable(BtVcpu& v, const CalloutRecord& r, std::uint64_t address, Ac
   const std::uint64_t offset = v.effective_address(r.memory);
   if (!v.engine().amd()) return v.code64() || v.check_segment(segment, offset, r.memory_bytes, access);
   const unsigned field = narrow(r) ? 2 : 4;
-  if (v.code64() && !v.canonical(address + field - 1))
+  if (!v.range_reachable(r.memory.segment, address, field))
     return v.raise(r.memory.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
   for (const unsigned at : {0u, field - 1, r.memory_bytes - 1u}) {
     std::uint64_t byte = address + at;
     if (!v.code64() && !v.check_segment(segment, offset + at, 1, access)) return false;
     if (!v.code64()) byte &= 0xffffffffu;
-    if (v.code64() && !v.canonical(byte)) return v.raise(r.memory.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
+    if (!v.range_reachable(r.memory.segment, byte, 1)) return v.raise(r.memory.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
     if (at == field - 1 && (byte & page_offset_mask) < at) byte &= ~page_offset_mask;
     GuestPhys physical;
     bool faulted;

@@ -67,7 +67,7 @@ Outcome callout_maskmov(BtVcpu& v, const CalloutRecord& r) {
   operand.displacement = 0;
   std::uint64_t address;
   const unsigned size = r.vector.elements;
-  if (!v.linear_address(operand, address, size, Access::Write)) return Outcome::Fault;
+  if (!v.linear_address(operand, address, v.code64() ? 1 : size, Access::Write)) return Outcome::Fault;
   if (!v.check_alignment(address, 8)) return Outcome::Fault;  // of both forms
   const BtVcpu::AlignmentUnchecked once_is_enough(v);
   const std::uint64_t checked = v.engine().amd() ? low_bits(size) : m.mask & low_bits(size);

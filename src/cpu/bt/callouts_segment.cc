@@ -22,11 +22,8 @@ bool same_but_single(Mode a, Mode b) { return (a.bits | Mode::SINGLE) == (b.bits
 
 bool protected_mode(const BtVcpu& v) { return (v.s.cr0 & CR0_PE) && !(v.s.rflags & RFLAGS_VM); }
 
-}  // namespace
-
-Outcome callout_mov_from_segment(BtVcpu& v, const CalloutRecord& r) {
-  if (r.modrm_reg > 5) return v.fault(VECTOR_UD);
-  const std::uint16_t selector = v.s.segments[r.modrm_reg].selector;
+/// To memory always 16 bits, to a register as wide as the operand.
+Outcome store_selector(BtVcpu& v, const CalloutRecord& r, std::uint16_t selector) {
   if (!r.has_memory) {
     v.set_reg(r.rm, selector, r.operand_bytes);
     return Outcome::Continue;
@@ -35,6 +32,13 @@ Outcome callout_mov_from_segment(BtVcpu& v, const CalloutRecord& r) {
   if (!v.linear_address(r.memory, address, 2, Access::Write) || !v.write_value(address, selector))
     return Outcome::Fault;
   return Outcome::Continue;
+}
+
+}  // namespace
+
+Outcome callout_mov_from_segment(BtVcpu& v, const CalloutRecord& r) {
+  if (r.modrm_reg > 5) return v.fault(VECTOR_UD);
+  return store_selector(v, r, v.s.segments[r.modrm_reg].selector);
 }
 
 Outcome callout_mov_to_segment(BtVcpu& v, const CalloutRecord& r) {
@@ -107,15 +111,7 @@ Outcome callout_load_descriptor_table(BtVcpu& v, const CalloutRecord& r) {
 Outcome callout_sldt_str(BtVcpu& v, const CalloutRecord& r) {
   if (!protected_mode(v)) return v.fault(VECTOR_UD);
   if ((v.s.cr4 & CR4_UMIP) && v.cpl() != 0) return v.fault(VECTOR_GP, 0);
-  const std::uint16_t selector = r.mnemonic == ZYDIS_MNEMONIC_SLDT ? v.s.ldtr.selector : v.s.tr.selector;
-  if (!r.has_memory) {
-    v.set_reg(r.rm, selector, r.operand_bytes);
-    return Outcome::Continue;
-  }
-  std::uint64_t address;
-  if (!v.linear_address(r.memory, address, 2, Access::Write) || !v.write_value(address, selector))
-    return Outcome::Fault;
-  return Outcome::Continue;
+  return store_selector(v, r, r.mnemonic == ZYDIS_MNEMONIC_SLDT ? v.s.ldtr.selector : v.s.tr.selector);
 }
 
 static bool load_system_segment(BtVcpu& v, std::uint16_t selector, Segment& out, std::uint64_t& low) {

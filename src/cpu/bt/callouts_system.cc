@@ -252,34 +252,31 @@ Outcome callout_mov_to_control(BtVcpu& v, const CalloutRecord& r) {
   }
 }
 
-/// Debug registers under guard (SDM 3B 18.2.4, 18.3.1.3).
-static Outcome general_detect(BtVcpu& v) {
+/// Which debug register a MOV names, and whether it may have it: DR4 and DR5 are names of DR6 and DR7 unless CR4.DE is
+/// set, and all may be under guard (SDM 3B 18.2.2, 18.2.4, 18.3.1.3).
+static bool debug_register(BtVcpu& v, const CalloutRecord& r, unsigned& n) {
+  n = r.modrm_reg;
+  if (r.reg > 7) return v.raise(VECTOR_UD);
+  if (n == 4 || n == 5) {
+    if (v.s.cr4 & CR4_DE) return v.raise(VECTOR_UD);
+    n += 2;
+  }
+  if (v.cpl() != 0) return v.raise(VECTOR_GP, 0);
+  if (!(v.s.dr[7] & DR7_GD)) return true;
   v.s.dr[6] |= DR6_BD;
-  return v.fault(VECTOR_DB);
+  return v.raise(VECTOR_DB);
 }
 
 Outcome callout_mov_from_debug(BtVcpu& v, const CalloutRecord& r) {
-  unsigned n = r.modrm_reg;
-  if (r.reg > 7) return v.fault(VECTOR_UD);
-  if (n == 4 || n == 5) {
-    if (v.s.cr4 & CR4_DE) return v.fault(VECTOR_UD);
-    n += 2;
-  }
-  if (v.cpl() != 0) return v.fault(VECTOR_GP, 0);
-  if (v.s.dr[7] & DR7_GD) return general_detect(v);
+  unsigned n;
+  if (!debug_register(v, r, n)) return Outcome::Fault;
   v.set_reg(r.rm, v.s.dr[n], v.code64() ? 8 : 4);
   return Outcome::Continue;
 }
 
 Outcome callout_mov_to_debug(BtVcpu& v, const CalloutRecord& r) {
-  unsigned n = r.modrm_reg;
-  if (r.reg > 7) return v.fault(VECTOR_UD);
-  if (n == 4 || n == 5) {
-    if (v.s.cr4 & CR4_DE) return v.fault(VECTOR_UD);
-    n += 2;
-  }
-  if (v.cpl() != 0) return v.fault(VECTOR_GP, 0);
-  if (v.s.dr[7] & DR7_GD) return general_detect(v);
+  unsigned n;
+  if (!debug_register(v, r, n)) return Outcome::Fault;
   const std::uint64_t value = v.code64() ? v.reg(r.rm) : v.reg(r.rm) & 0xffffffffu;
   if (n >= 6 && (value >> 32)) return v.fault(VECTOR_GP, 0);
   if (n == 6)

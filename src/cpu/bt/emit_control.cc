@@ -275,68 +275,38 @@ void Translator::emit_loop(const Insn& insn) {
       a_.mov16(rcx, T1);
     }
   }
-  // T2 keeps rcx when only a part of it counts.
-  Assembler::Mark zero;
-  if (width == 64) {
-    zero = a_.jrcxz();
-  } else if (width == 32) {
-    a_.byte(0x67);
-    zero = a_.jrcxz();
-  } else {
-    a_.mov(T2, rcx);
-    a_.movzx16(rcx, rcx);
-    // mov restores rcx on both ways
-    const auto z = a_.jrcxz();
-    a_.mov(rcx, T2);
-    const auto over = a_.jmp();
-    a_.bind8(z);
-    a_.mov(rcx, T2);
-    const auto to_zero = a_.jmp();
-    a_.bind(over);
-    Cold& cold = cold_[cold_count_++];
-    cold = Cold{};
-    cold.kind = ColdKind::CrossPage;
-    if (loop) {
-      cold.from = to_zero;
-      cold.target = insn.next_offset();
-      finish_loop(insn, target);
-    } else {
-      cold.from = to_zero;
-      cold.insn = &insn;
-      cold.target = target;
-      cold.cut = cuts_target(insn);
-      goto_offset(insn.next_offset(), nullptr);
-    }
-    closed_ = true;
-    return;
-  }
+  Cold& cold = cold_[cold_count_++];
+  cold = Cold{};
+  cold.kind = ColdKind::CrossPage;
+  cold.from = jump_if_count_zero(width);
   if (loop) {
-    // Not zero: maybe taken. Zero: falls through.
-    const auto go = a_.jmp();
-    a_.bind8(zero);
-    const auto fall = a_.jmp();
-    a_.bind(go);
-    Cold& cold = cold_[cold_count_++];
-    cold = Cold{};
-    cold.kind = ColdKind::CrossPage;
-    cold.from = fall;
     cold.target = insn.next_offset();
     finish_loop(insn, target);
   } else {
-    const auto over = a_.jmp();
-    a_.bind8(zero);
-    const auto taken = a_.jmp();
-    a_.bind(over);
-    Cold& cold = cold_[cold_count_++];
-    cold = Cold{};
-    cold.kind = ColdKind::CrossPage;
-    cold.from = taken;
     cold.insn = &insn;
     cold.target = target;
     cold.cut = cuts_target(insn);
     goto_offset(insn.next_offset(), nullptr);
   }
   closed_ = true;
+}
+
+/// A near jump that is taken when CX, ECX or RCX (`width` bits) is zero. Keeps flags and rcx; T2 is lost for 16 bits.
+Assembler::Mark Translator::jump_if_count_zero(unsigned width) {
+  if (width == 16) {
+    a_.mov(T2, rcx);
+    a_.movzx16(rcx, rcx);
+  } else if (width == 32) {
+    a_.byte(0x67);
+  }
+  const auto zero = a_.jrcxz();
+  if (width == 16) a_.mov(rcx, T2);
+  const auto over = a_.jmp();
+  a_.bind8(zero);
+  if (width == 16) a_.mov(rcx, T2);
+  const auto to_zero = a_.jmp();
+  a_.bind(over);
+  return to_zero;
 }
 
 /// The count is not zero: LOOPE and LOOPNE look at ZF too.

@@ -169,6 +169,7 @@ class Translator {
   bool keeps_under_call(const Insn& insn) const;
   std::int32_t released_bytes(const Insn& insn) const;
   void add_code_base();
+  Assembler::Mark jump_if_count_zero(unsigned width);
   void finish_loop(const Insn& insn, std::int32_t target);
   void address_to_t0(std::int32_t offset);
   void poll();
