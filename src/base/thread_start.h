@@ -17,8 +17,9 @@ enum class ThreadKind : std::uint8_t {
   Server,    ///< a listening socket and its clients
   Watchdog,  ///< looks at memory now and then
   Remote,    ///< a Worker whose disk is on a server: a socket that is connected
+  Net,       ///< a network in user space: makes sockets and connects; starts before the main thread is confined
 };
-inline constexpr unsigned thread_kind_count = 10;
+inline constexpr unsigned thread_kind_count = 11;
 
 /// To be called first thing on every new thread. `name` is at most 15 characters (pthread_setname_np(3)); null keeps
 /// the name.

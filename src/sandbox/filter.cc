@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -85,6 +86,16 @@ Program check_program(Check check, int own_pid) {
       return bits(0, CLONE_THREAD, ALLOW, TRAP);
     case Check::EmptyPath:
       return bits(3, AT_EMPTY_PATH, ALLOW, TRAP);
+    case Check::InternetSocket: {
+      // Two arguments: the first one's program, its last answer (yes) replaced by the second one's.
+      Program out = one_of(0, {AF_INET, AF_INET6});
+      out.pop_back();
+      const Program kind = one_of(1, {SOCK_STREAM, SOCK_DGRAM, SOCK_STREAM | SOCK_CLOEXEC, SOCK_DGRAM | SOCK_CLOEXEC});
+      out.insert(out.end(), kind.begin(), kind.end());
+      return out;
+    }
+    case Check::PendingBytes:
+      return one_of(1, {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGPGRP, TIOCGWINSZ, FIONREAD});
     case Check::PlainFcntl:
       return one_of(1, {F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_OFD_SETLK, F_OFD_GETLK});
     case Check::OwnPrctl:

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <array>
@@ -70,7 +71,16 @@ INSTANTIATE_TEST_SUITE_P(Kinds, EveryKind, testing::Range(0u, thread_kind_count)
 
 TEST_P(EveryKind, StartsNoProgram) { EXPECT_EQ(answer(kind(), SYS_execve), SECCOMP_RET_TRAP); }
 TEST_P(EveryKind, OpensNoFile) { EXPECT_EQ(answer(kind(), SYS_openat), SECCOMP_RET_TRAP); }
-TEST_P(EveryKind, MakesNoSocket) { EXPECT_EQ(answer(kind(), SYS_socket), SECCOMP_RET_TRAP); }
+TEST_P(EveryKind, MakesNoSocketButForTheNetwork) {
+  EXPECT_EQ(allowed(kind(), SYS_socket, {AF_INET, SOCK_STREAM}), kind() == ThreadKind::Net);
+  EXPECT_EQ(answer(kind(), SYS_socket, {AF_UNIX, SOCK_STREAM}), SECCOMP_RET_TRAP);
+  EXPECT_EQ(answer(kind(), SYS_socket, {AF_NETLINK, SOCK_DGRAM}), SECCOMP_RET_TRAP);
+  EXPECT_EQ(answer(kind(), SYS_socket, {AF_INET, SOCK_RAW}), SECCOMP_RET_TRAP);
+}
+TEST_P(EveryKind, OpensNoPort) { EXPECT_EQ(answer(kind(), SYS_listen), SECCOMP_RET_TRAP); }
+TEST_P(EveryKind, ConnectsNowhereButForTheNetwork) {
+  EXPECT_EQ(allowed(kind(), SYS_connect), kind() == ThreadKind::Net);
+}
 TEST_P(EveryKind, MakesNoProcess) { EXPECT_EQ(answer(kind(), SYS_clone, {SIGCHLD}), SECCOMP_RET_TRAP); }
 TEST_P(EveryKind, MakesNoRing) { EXPECT_EQ(answer(kind(), SYS_io_uring_setup), SECCOMP_RET_TRAP); }
 TEST_P(EveryKind, TracesNobody) { EXPECT_EQ(answer(kind(), SYS_ptrace), SECCOMP_RET_TRAP); }

@@ -53,9 +53,9 @@ int landlock_version() {
   return abi > 0 ? static_cast<int>(abi) : 0;
 }
 
-Result<Fd> make_landlock_ruleset(const std::vector<std::string>& cleanup_directories) {
+Result<Fd> make_landlock_ruleset(const std::vector<std::string>& cleanup_directories, Tcp tcp) {
   const int abi = landlock_version();
-  RulesetAttributes attributes{all_file_rights(abi), ALL_TCP,
+  RulesetAttributes attributes{all_file_rights(abi), tcp == Tcp::Forbidden ? ALL_TCP : 0,
                                abi >= first_abi_with_working_signal_scope ? ALL_SCOPES : 0};
   Fd ruleset(static_cast<int>(::syscall(SYS_landlock_create_ruleset, &attributes, attributes_size(abi), 0u)));
   if (!ruleset.valid()) return Error::from_errno("landlock_create_ruleset", errno);

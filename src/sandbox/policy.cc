@@ -20,6 +20,7 @@ constexpr std::uint16_t OUTPUT = bit_of(ThreadKind::Output);
 constexpr std::uint16_t SERVER = bit_of(ThreadKind::Server);
 /// A worker with a server behind its disk.
 constexpr std::uint16_t REMOTE = bit_of(ThreadKind::Remote);
+constexpr std::uint16_t NET = bit_of(ThreadKind::Net);
 constexpr std::uint16_t ALL = (1u << thread_kind_count) - 1;
 /// Those that may carry out a guest's request to a device.
 constexpr std::uint16_t DEVICES = VCPU | EVENTS | WORKER | REMOTE;
@@ -38,7 +39,7 @@ constexpr std::array rules = {
     Rule{SYS_gettid, ALL, Always},
     Rule{SYS_set_robust_list, ALL, Always},  // the start of a thread
     Rule{SYS_rseq, ALL, Always},
-    Rule{SYS_membarrier, DEVICES, Always},
+    Rule{SYS_membarrier, DEVICES | NET, Always},
     Rule{SYS_exit, ALL, Always},
     Rule{SYS_exit_group, ALL, Always},
 
@@ -69,14 +70,15 @@ constexpr std::array rules = {
     Rule{SYS_fcntl, ALL, PlainFcntl},
     Rule{SYS_fstat, ALL, Always},
     Rule{SYS_newfstatat, ALL, EmptyPath},
-    Rule{SYS_poll, CONSOLE | OUTPUT | SERVER | REMOTE, Always},
-    Rule{SYS_ppoll, CONSOLE | OUTPUT | SERVER, Always},
+    Rule{SYS_poll, CONSOLE | OUTPUT | SERVER | REMOTE | NET, Always},
+    Rule{SYS_ppoll, CONSOLE | OUTPUT | SERVER | NET, Always},
     Rule{SYS_epoll_wait, EVENTS, Always},
     Rule{SYS_epoll_pwait, EVENTS, Always},
     Rule{SYS_epoll_ctl, DEVICES | SERVER | CONSOLE, Always},
     Rule{SYS_timerfd_settime, ALL, Always},   // whoever arms a timer under the board lock
     Rule{SYS_ioctl, DEVICES, DeviceRequest},  // the first row that applies counts
-    Rule{SYS_ioctl, ALL, TerminalRequest},    // a crash on any thread gives the terminal back
+    Rule{SYS_ioctl, NET, PendingBytes},
+    Rule{SYS_ioctl, ALL, TerminalRequest},  // a crash on any thread gives the terminal back
     Rule{SYS_getpgrp, CONSOLE | SIGNALS, Always},
 
     // Files that are open: disks
@@ -86,7 +88,7 @@ constexpr std::array rules = {
     Rule{SYS_pwrite64, DEVICES | SERVER, Always},  // veneer save writes on the control socket's thread
     Rule{SYS_pwritev, DEVICES, Always},
     Rule{SYS_pwritev2, DEVICES, Always},
-    Rule{SYS_readv, DEVICES, Always},
+    Rule{SYS_readv, DEVICES | NET, Always},
     Rule{SYS_fsync, DEVICES | SERVER, Always},
     Rule{SYS_fdatasync, DEVICES, Always},
     Rule{SYS_fallocate, DEVICES, Always},
@@ -95,14 +97,21 @@ constexpr std::array rules = {
 
     // Sockets that are there
     Rule{SYS_accept4, SERVER, Always},
-    Rule{SYS_recvfrom, SERVER | EVENTS | REMOTE, Always},
-    Rule{SYS_recvmsg, SERVER | EVENTS, Always},
-    Rule{SYS_sendto, SERVER | EVENTS, Always},
+    Rule{SYS_recvfrom, SERVER | EVENTS | REMOTE | NET, Always},
+    Rule{SYS_recvmsg, SERVER | EVENTS | NET, Always},
+    Rule{SYS_sendto, SERVER | EVENTS | NET, Always},
     Rule{SYS_sendto, REMOTE, NoAddress},
-    Rule{SYS_sendmsg, SERVER | EVENTS | REMOTE, Always},  // for REMOTE: TLS
-    Rule{SYS_setsockopt, SERVER, Always},
-    Rule{SYS_getsockopt, SERVER, Always},
-    Rule{SYS_shutdown, SERVER | EVENTS, Always},
+    Rule{SYS_sendmsg, SERVER | EVENTS | REMOTE | NET, Always},  // for REMOTE: TLS
+    Rule{SYS_setsockopt, SERVER | NET, Always},
+    Rule{SYS_getsockopt, SERVER | NET, Always},
+    Rule{SYS_shutdown, SERVER | EVENTS | NET, Always},
+
+    // Sockets of a guest's connections: the network in user space (docs/network.md)
+    Rule{SYS_socket, NET, InternetSocket},
+    Rule{SYS_connect, NET, Always},
+    Rule{SYS_accept, NET, Always},
+    Rule{SYS_getsockname, NET, Always},
+    Rule{SYS_getpeername, NET, Always},
 
     // The main thread: starting the others, confining them, and taking everything apart
     Rule{SYS_clone, MAIN, ThreadOnly},

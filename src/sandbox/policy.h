@@ -18,6 +18,8 @@ enum class Check : std::uint8_t {
   NoAddress,        ///< sendto: to the peer of a connected socket
   ThreadOnly,       ///< clone: a thread, no process
   EmptyPath,        ///< newfstatat as fstat() uses it: of a descriptor, not of a path
+  InternetSocket,   ///< socket: TCP and UDP, and ICMP's echo, over IPv4 or IPv6
+  PendingBytes,     ///< ioctl: settings of a terminal as above, and how much there is to be read
   PlainFcntl,       ///< fcntl: flags, duplicates and locks; no signals to owners
   OwnPrctl,         ///< prctl: names, and giving up more
   NotThere,         ///< answers ENOSYS, so that the C library takes another way
@@ -31,7 +33,7 @@ struct Rule {
 };
 
 /// The whole table. ThreadKind::Main may do all of it, because the threads that it starts are confined first as it
-/// is, then further.
+/// is, then further. What only ThreadKind::Net may do is not among it: those threads start before.
 std::span<const Rule> policy();
 
 constexpr std::uint16_t bit_of(ThreadKind kind) {
@@ -40,7 +42,8 @@ constexpr std::uint16_t bit_of(ThreadKind kind) {
 
 /// Does the row apply to threads of this kind?
 constexpr bool applies(const Rule& rule, ThreadKind kind) {
-  return kind == ThreadKind::Main || (rule.kinds & bit_of(kind)) != 0;
+  if (kind == ThreadKind::Main) return rule.kinds != bit_of(ThreadKind::Net);
+  return (rule.kinds & bit_of(kind)) != 0;
 }
 
 }  // namespace veneer::sandbox

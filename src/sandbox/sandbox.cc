@@ -29,6 +29,7 @@ struct State {
   bool seccomp = false;
   std::optional<Fd> no_files;    // Landlock rules of every thread but the main one; empty: the kernel has no Landlock
   std::optional<Fd> main_files;  // of the main thread
+  std::optional<Fd> net_files;   // of a network's threads: no files, but TCP
 };
 State state;
 
@@ -47,7 +48,9 @@ void unblock_violations() {
 
 void confine(ThreadKind kind) {
   report(give_up_privileges(), kind);
-  const std::optional<Fd>& files = kind == ThreadKind::Main ? state.main_files : state.no_files;
+  const std::optional<Fd>& files = kind == ThreadKind::Main  ? state.main_files
+                                   : kind == ThreadKind::Net ? state.net_files
+                                                             : state.no_files;
   if (files) report(enforce_landlock(*files), kind);
   if (state.seccomp) {
     unblock_violations();
@@ -71,6 +74,8 @@ std::vector<std::string> prepare(void (*before_end)()) {
     state.seccomp = ::prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0;
     if (!state.seccomp) gaps.emplace_back("this kernel has no seccomp: system calls are not confined");
     auto ruleset = make_landlock_ruleset({});
+    auto with_tcp = make_landlock_ruleset({}, Tcp::Allowed);
+    if (with_tcp) state.net_files = std::move(with_tcp).value();
     if (ruleset)
       state.no_files = std::move(ruleset).value();
     else

@@ -18,8 +18,8 @@
 namespace veneer::sandbox {
 namespace {
 
-constexpr std::array<const char*, thread_kind_count> kind_names = {"main",    "vcpu",   "events", "worker",   "console",
-                                                                   "signals", "output", "server", "watchdog", "remote"};
+constexpr std::array<const char*, thread_kind_count> kind_names = {
+    "main", "vcpu", "events", "worker", "console", "signals", "output", "server", "watchdog", "remote", "net"};
 
 struct Attempt {
   const char* name;
