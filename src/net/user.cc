@@ -1,0 +1,299 @@
+// libslirp behind the HostEnd interface.
+//
+// Large packets: libslirp handles IP packets of up to 64 KiB when its MTU says so and the guest's MSS option does not
+// forbid it. So the guest's option is raised on the way (raise_mss), TCP data travels in pieces of up to 32 KiB, and
+// the link cuts them if the guest's card cannot take such (offload.h).
+#include "net/user.h"
+
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <fmt/format.h>
+#include <slirp/libslirp.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <list>
+
+#include "base/log.h"
+#include "net/checksum.h"
+#include "net/offload.h"
+#include "net/packet.h"
+
+namespace veneer::net {
+namespace {
+
+constexpr std::size_t slirp_mtu = 65521;  // IF_MTU_MAX of libslirp
+/// What the guest's driver says when its MTU is that of our wire: MTU without IPv4's and TCP's headers (RFC
+/// 9293 3.7.1).
+constexpr std::uint16_t usual_mss = mtu_bytes - 40;
+constexpr std::uint16_t raised_mss = 65480;
+
+in_addr address(Ipv4 value) {
+  in_addr out{};
+  out.s_addr = htonl(value);
+  return out;
+}
+
+std::int64_t monotonic_ns() {
+  timespec ts{};
+  ::clock_gettime(CLOCK_MONOTONIC, &ts);
+  return std::int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec;
+}
+
+LogLimiter& complaints() {
+  static LogLimiter limiter;
+  return limiter;
+}
+
+/// glib's own way to log opens files for the time zone, which the sandbox stops. libslirp brings glib along; its
+/// headers are not needed for this one function.
+void log_for_glib(const char*, int, const char* message, void*) { log_guest(complaints(), "network: {}", message); }
+void take_over_glib_log() {
+  using Handler = void (*)(const char*, int, const char*, void*);
+  using SetHandler = Handler (*)(Handler, void*);
+  if (void* found = ::dlsym(RTLD_DEFAULT, "g_log_set_default_handler"))
+    reinterpret_cast<SetHandler>(found)(log_for_glib, nullptr);
+}
+
+/// Where the value of the MSS option of a SYN is (RFC 9293 3.1), or 0.
+std::size_t find_mss(std::span<const std::byte> frame, const Packet& packet) {
+  for (std::size_t at = packet.transport + tcp_header_bytes; at < packet.payload;) {
+    const auto kind = std::to_integer<unsigned>(frame[at]);
+    if (kind == 0) return 0;
+    if (kind == 1) {
+      ++at;
+      continue;
+    }
+    if (at + 1 >= packet.payload) return 0;
+    const auto length = std::to_integer<std::size_t>(frame[at + 1]);
+    if (length < 2 || at + length > packet.payload) return 0;
+    if (kind == 2 && length == 4) return at + 2;
+    at += length;
+  }
+  return 0;
+}
+
+/// Lets the other end of the guest's connection, which is libslirp, send segments larger than the wire's. A guest that
+/// asks for less than usual gets what it asks for.
+void raise_mss(std::span<std::byte> frame) {
+  const auto packet = find_headers(frame, Lengths::FromHeader);
+  if (!packet || packet->ipv6 || packet->fragment || packet->protocol != PROTOCOL_TCP) return;
+  if ((std::to_integer<unsigned>(frame[packet->transport + TCP_FLAGS]) & TCP_SYN) == 0) return;
+  const std::size_t at = find_mss(frame, *packet);
+  if (at == 0 || load_be16(frame, at) != usual_mss) return;
+  store_be16(frame, at, raised_mss);
+  // The option may stand at an odd address: then its bytes count in the other halves of the sum's words.
+  std::byte before[2], after[2];
+  store_be16(before, 0, usual_mss);
+  store_be16(after, 0, raised_mss);
+  if ((at - packet->transport) % 2 != 0) {
+    std::swap(before[0], before[1]);
+    std::swap(after[0], after[1]);
+  }
+  const std::size_t field = packet->transport + TCP_CHECKSUM;
+  store_raw16(frame, field,
+              checksum_after_change(load_raw16(frame, field), load_raw16(before, 0), load_raw16(after, 0)));
+}
+
+class UserEnd final : public HostEnd {
+ public:
+  explicit UserEnd(const UserOptions& options, const std::string& name)
+      : options_(options), name_(name), name_server_(user_name_server, host_name_server()) {
+    take_over_glib_log();
+    SlirpConfig config{};
+    config.version = 3;
+    config.restricted = options.isolated ? 1 : 0;
+    config.in_enabled = true;
+    config.vnetwork = address(user_network);
+    config.vnetmask = address(0xffff'ff00);
+    config.vhost = address(user_gateway);
+    config.vdhcp_start = address(user_guest);
+    config.vnameserver = address(user_name_server);
+    config.vhostname = name_.c_str();
+    config.if_mtu = config.if_mru = slirp_mtu;
+    slirp_ = ::slirp_new(&config, &callbacks, this);
+  }
+  ~UserEnd() override {
+    if (slirp_ != nullptr) ::slirp_cleanup(slirp_);
+  }
+  UserEnd(const UserEnd&) = delete;
+  UserEnd& operator=(const UserEnd&) = delete;
+
+  Result<void> open_ports() {
+    if (slirp_ == nullptr) return Error("libslirp could not start a network");
+    for (const PortForward& forward : options_.forwards) {
+      const Ipv4 guest = forward.guest_address != 0 ? forward.guest_address : user_guest;
+      if (::slirp_add_hostfwd(slirp_, forward.udp ? 1 : 0, address(forward.host_address), forward.host_port,
+                              address(guest), forward.guest_port) == 0)
+        continue;
+      const int error = errno;
+      const std::string what = fmt::format("listening on {}", format_forward_source(forward));
+      if (error == EADDRINUSE)
+        return Error(fmt::format("{}: the port is in use: choose another one for hostfwd, or end what has it", what));
+      if (error == EACCES)
+        return Error(fmt::format("{}: ports below 1024 need rights: choose a higher one for hostfwd", what));
+      if (error == EADDRNOTAVAIL) return Error(fmt::format("{}: this host has no such address", what));
+      return Error::from_errno(what, error);
+    }
+    return {};
+  }
+
+  void send(Frame& frame) override {
+    if (frame.offload.segmentation != Segmentation::None) {
+      if (!make_whole(frame)) return;
+    } else if (frame.offload.needs_checksum) {
+      complete_checksum(frame);
+    }
+    name_server_.outward(frame.bytes());
+    raise_mss(frame.bytes());
+    ::slirp_input(slirp_, reinterpret_cast<const std::uint8_t*>(frame.bytes().data()), static_cast<int>(frame.size()));
+  }
+
+  void prepare(std::vector<pollfd>& watched, int& timeout_ms) override {
+    auto slirp_timeout = timeout_ms < 0 ? ~std::uint32_t{0} : static_cast<std::uint32_t>(timeout_ms);
+    watched_ = &watched;
+    first_ = watched.size();
+    ::slirp_pollfds_fill(
+        slirp_, &slirp_timeout,
+        [](int fd, int events, void* self) { return static_cast<UserEnd*>(self)->watch(fd, events); }, this);
+    watched_ = nullptr;
+    for (const Timer& timer : timers_) {
+      if (timer.expires_ms < 0) continue;
+      const std::int64_t left = std::max<std::int64_t>(timer.expires_ms - monotonic_ns() / 1'000'000, 0);
+      slirp_timeout = static_cast<std::uint32_t>(std::min<std::int64_t>(left, slirp_timeout));
+    }
+    timeout_ms = slirp_timeout > 0x7fff'ffff ? -1 : static_cast<int>(slirp_timeout);
+  }
+
+  void handle(std::span<const pollfd> watched, const FrameSink& sink) override {
+    happened_ = watched;
+    sink_ = &sink;
+    flush();
+    ::slirp_pollfds_poll(
+        slirp_, 0, [](int index, void* self) { return static_cast<UserEnd*>(self)->happened(index); }, this);
+    for (Timer& timer : timers_) {
+      if (timer.expires_ms < 0 || timer.expires_ms > monotonic_ns() / 1'000'000) continue;
+      timer.expires_ms = -1;
+      timer.callback(timer.opaque);
+    }
+    sink_ = nullptr;
+  }
+
+  bool has_more() const override { return early_count_ > 0; }
+
+  std::string describe() const override {
+    std::string out =
+        fmt::format("user, {}/24, gateway {}, name server {}{}", format_ipv4(user_network), format_ipv4(user_gateway),
+                    format_ipv4(user_name_server), options_.isolated ? ", isolated" : "");
+    for (const PortForward& forward : options_.forwards)
+      out +=
+          fmt::format(", {} leads to {}:{}", format_forward_source(forward),
+                      format_ipv4(forward.guest_address != 0 ? forward.guest_address : user_guest), forward.guest_port);
+    return out;
+  }
+
+ private:
+  struct Timer {
+    SlirpTimerCb callback;
+    void* opaque;
+    std::int64_t expires_ms;  // -1: not armed
+  };
+
+  int watch(int fd, int events) {
+    short wanted = 0;
+    if (events & SLIRP_POLL_IN) wanted |= POLLIN;
+    if (events & SLIRP_POLL_OUT) wanted |= POLLOUT;
+    if (events & SLIRP_POLL_PRI) wanted |= POLLPRI;
+    if (events & SLIRP_POLL_ERR) wanted |= POLLERR;
+    if (events & SLIRP_POLL_HUP) wanted |= POLLHUP;
+    watched_->push_back({fd, wanted, 0});
+    return static_cast<int>(watched_->size() - 1 - first_);
+  }
+
+  int happened(int index) const {
+    const short found = happened_[static_cast<std::size_t>(index)].revents;
+    int events = 0;
+    if (found & POLLIN) events |= SLIRP_POLL_IN;
+    if (found & POLLOUT) events |= SLIRP_POLL_OUT;
+    if (found & POLLPRI) events |= SLIRP_POLL_PRI;
+    if (found & POLLERR) events |= SLIRP_POLL_ERR;
+    if (found & POLLHUP) events |= SLIRP_POLL_HUP;
+    return events;
+  }
+
+  /// A frame from libslirp, whose checksums are all done.
+  void deliver(std::span<const std::byte> bytes) {
+    if (bytes.size() > frame_bytes_max) return;
+    if (early_count_ == early_.size() && sink_ == nullptr) early_.emplace_back();
+    Frame& frame = sink_ != nullptr ? scratch_ : early_[early_count_++];
+    frame.assign(bytes);
+    frame.offload = {.checksum_good = true};
+    name_server_.inward(frame.bytes());
+    mark_large(frame);
+    if (sink_ != nullptr) (*sink_)(frame.bytes(), frame.offload);
+  }
+
+  /// What libslirp answered at once while it was given a frame.
+  void flush() {
+    for (std::size_t i = 0; i < early_count_; ++i) (*sink_)(early_[i].bytes(), early_[i].offload);
+    early_count_ = 0;
+  }
+
+  static UserEnd& of(void* opaque) { return *static_cast<UserEnd*>(opaque); }
+  static const SlirpCb callbacks;
+
+  const UserOptions options_;
+  const std::string name_;
+  NameServer name_server_;
+  Slirp* slirp_ = nullptr;
+  std::list<Timer> timers_;
+  std::vector<pollfd>* watched_ = nullptr;  // during prepare()
+  std::size_t first_ = 0;
+  std::span<const pollfd> happened_;
+  const FrameSink* sink_ = nullptr;  // during handle()
+  Frame scratch_;
+  std::vector<Frame> early_;
+  std::size_t early_count_ = 0;
+};
+
+const SlirpCb UserEnd::callbacks = {
+    .send_packet = [](const void* bytes, std::size_t size, void* self) -> ssize_t {
+      of(self).deliver({static_cast<const std::byte*>(bytes), size});
+      return static_cast<ssize_t>(size);
+    },
+    .guest_error = [](const char* message, void*) { log_guest(complaints(), "network: {}", message); },
+    .clock_get_ns = [](void*) { return monotonic_ns(); },
+    .timer_new = [](SlirpTimerCb callback, void* opaque, void* self) -> void* {
+      return &of(self).timers_.emplace_back(Timer{callback, opaque, -1});
+    },
+    .timer_free =
+        [](void* timer, void* self) {
+          of(self).timers_.remove_if([timer](const Timer& other) { return &other == timer; });
+        },
+    .timer_mod = [](void* timer, std::int64_t expires_ms,
+                    void*) { static_cast<Timer*>(timer)->expires_ms = expires_ms; },
+    .register_poll_fd = [](int, void*) {},
+    .unregister_poll_fd = [](int, void*) {},
+    .notify = [](void*) {},  // the link looks again after every frame
+    .init_completed = nullptr,
+    .timer_new_opaque = nullptr,
+};
+
+}  // namespace
+
+std::string format_ipv4(Ipv4 value) {
+  return fmt::format("{}.{}.{}.{}", value >> 24, (value >> 16) & 255, (value >> 8) & 255, value & 255);
+}
+
+std::string format_forward_source(const PortForward& forward) {
+  return fmt::format("{}:{}:{}", forward.udp ? "udp" : "tcp", format_ipv4(forward.host_address), forward.host_port);
+}
+
+Result<std::unique_ptr<HostEnd>> make_user_end(const UserOptions& options, const std::string& name) {
+  auto end = std::make_unique<UserEnd>(options, name);
+  TRY_VOID(end->open_ports());
+  return std::unique_ptr<HostEnd>(std::move(end));
+}
+
+}  // namespace veneer::net
