@@ -16,6 +16,7 @@ inline constexpr unsigned VIRTIO_F_EVENT_IDX = 29;
 inline constexpr unsigned VIRTIO_F_VERSION_1 = 32;
 
 /// Device types (chapter 5)
+inline constexpr std::uint16_t VIRTIO_TYPE_NETWORK = 1;
 inline constexpr std::uint16_t VIRTIO_TYPE_BLOCK = 2;
 inline constexpr std::uint16_t VIRTIO_TYPE_ENTROPY = 4;
 

@@ -73,34 +73,47 @@ bool VirtQueue::store16(GuestPhys address, std::uint16_t value) {
 std::optional<std::uint16_t> VirtQueue::available_index() const { return load16(setup_.driver_area + 2); }
 
 std::optional<VirtChain> VirtQueue::pop() {
-  if (broken_ || !setup_.enabled) return std::nullopt;
+  VirtChain chain;
+  if (!pop(chain)) return std::nullopt;
+  return chain;
+}
+
+bool VirtQueue::pop(VirtChain& chain) {
+  const auto refuse = [this](const char* why) { return break_ring(why).has_value(); };
+  if (broken_ || !setup_.enabled) return false;
   auto available = available_index();
   if (available && *available == next_available_ && event_index_) {
     // Ask for a notification, then look again: the driver may have added one before it saw that (2.7.10).
-    if (!store16(avail_event(), next_available_)) return break_ring("avail_event is outside RAM");
+    if (!store16(avail_event(), next_available_)) return refuse("avail_event is outside RAM");
     available = available_index();
   }
-  if (!available) return break_ring("the driver area is outside RAM");
+  if (!available) return refuse("the driver area is outside RAM");
   const auto waiting = static_cast<std::uint16_t>(*available - next_available_);
-  if (waiting == 0) return std::nullopt;
-  if (waiting > setup_.size) return break_ring("the available index ran ahead of the queue size");
+  if (waiting == 0) return false;
+  if (waiting > setup_.size) return refuse("the available index ran ahead of the queue size");
 
   const auto head = load16(setup_.driver_area + 4u + 2u * (next_available_ % setup_.size));
-  if (!head) return break_ring("the driver area is outside RAM");
+  if (!head) return refuse("the driver area is outside RAM");
   ++next_available_;
-  return reread(*head);
+  return read_chain(*head, chain);
 }
 
 std::optional<VirtChain> VirtQueue::reread(std::uint16_t head) {
   if (broken_ || !setup_.enabled) return std::nullopt;
-  if (head >= setup_.size) return break_ring("an available descriptor is beyond the table");
   VirtChain chain;
-  chain.head = head;
-  if (!collect(Table::Ring, setup_.descriptors, setup_.size, head, chain)) {
-    broken_ = true;
-    return std::nullopt;
-  }
+  if (!read_chain(head, chain)) return std::nullopt;
   return chain;
+}
+
+bool VirtQueue::read_chain(std::uint16_t head, VirtChain& chain) {
+  if (head >= setup_.size) return break_ring("an available descriptor is beyond the table").has_value();
+  chain.head = head;
+  chain.readable.clear();
+  chain.writable.clear();
+  chain.readable_bytes = chain.writable_bytes = 0;
+  if (collect(Table::Ring, setup_.descriptors, setup_.size, head, chain)) return true;
+  broken_ = true;
+  return false;
 }
 
 /// Follows a chain through a descriptor table. A table can be left only once (no loops), an indirect one not again.

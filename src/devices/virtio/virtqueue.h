@@ -58,6 +58,10 @@ class VirtQueue {
   // For the device.
   /// The next available chain; nothing when there is none (the driver's next one notifies then) or the ring is broken.
   std::optional<VirtChain> pop();
+  /// The same into a chain whose memory is used again; false in place of nothing.
+  bool pop(VirtChain& chain);
+  /// The last `count` chains that were taken, none of them given back, are the next to be taken again.
+  void put_back(unsigned count) { next_available_ = static_cast<std::uint16_t>(next_available_ - count); }
   /// Reads a chain again that was taken before (restoring a device that had work in hand).
   std::optional<VirtChain> reread(std::uint16_t head);
   /// Gives a chain back, with the number of bytes written to its writable part.
@@ -75,6 +79,7 @@ class VirtQueue {
   enum class Table { Ring, Indirect };
 
   std::optional<VirtChain> break_ring(const char* why);
+  bool read_chain(std::uint16_t head, VirtChain& chain);
   std::optional<std::uint16_t> available_index() const;
   bool collect(Table kind, GuestPhys table, std::uint32_t entries, std::uint32_t first, VirtChain& chain);
   bool add_segment(const Descriptor& descriptor, VirtChain& chain);
