@@ -12,6 +12,7 @@ SEED ?= 1
 REPS ?= 3
 CMDLINE ?= console=ttyS0 quiet
 DISK ?=
+NET ?= user
 RUN_FLAGS ?=
 
 GUEST := $(BUILD)/guest
@@ -25,6 +26,7 @@ NINJA := cd $(BUILD) && ninja -j $(JOBS)
 help:
 	@echo 'make run                 boot a small Linux guest here in the terminal (installs, builds and fetches what it needs)'
 	@echo 'make run DISK=1          the same from a root file system on a disk, which keeps what you write'
+	@echo 'make run NET=            the same without a network (the default is NET=user)'
 	@echo 'make test                build and run every test'
 	@echo 'make unit-test           the tests that boot no guest'
 	@echo 'make boots N=50          boot and power off the guest N times in a row'
@@ -70,6 +72,9 @@ ifneq ($(DISK),)
 run: $(GUEST)/disk.qcow2
 run: override CMDLINE += root=/dev/vda rw
 run: override RUN_FLAGS += --disk $(GUEST)/disk.qcow2,format=qcow2
+endif
+ifneq ($(NET),)
+run: RUN_FLAGS += --net $(NET)
 endif
 run: build guest
 	$(VENEER) run --kernel $(GUEST)/vmlinuz --initrd $(GUEST)/initrd --cmdline '$(CMDLINE)' $(RUN_FLAGS)

@@ -69,7 +69,8 @@ for module in $modules; do
 done
 
 install -m 755 "$here/demo/init" "$root/init"
-install -m 755 "$here/demo/load_drivers" "$here/demo/greeting" "$here/demo/power_button" "$root/etc/"
+install -m 755 "$here/demo/load_drivers" "$here/demo/greeting" "$here/demo/power_button" "$here/demo/network" \
+    "$here/demo/udhcpc" "$root/etc/"
 install -m 755 "$here/demo/acpi_power" "$root/etc/acpi/PWRF/00000080"
 install -m 644 "$here/demo/inittab" "$here/demo/profile" "$root/etc/"
 echo "root::0:0:root:/root:/bin/sh" >"$root/etc/passwd"

@@ -53,7 +53,7 @@ for applet in $("$busybox" --list); do
 done
 # No modules: the console and what the kernels have built in will do.
 sed '/load_drivers/d' "$here/demo/init" >"$root/init"
-sed '/power_button/d' "$here/demo/inittab" >"$root/etc/inittab"
+sed '/power_button/d;/network/d' "$here/demo/inittab" >"$root/etc/inittab"
 chmod 755 "$root/init"
 install -m 755 "$here/demo/greeting" "$root/etc/"
 install -m 644 "$here/demo/profile" "$root/etc/"

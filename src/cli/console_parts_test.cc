@@ -130,6 +130,8 @@ class FakeMachine final : public MonitorTarget {
   std::string events(unsigned) override { return "E\n"; }
   std::string status() override { return "running\n"; }
   std::string disks() override { return "vda\n"; }
+  std::string network() override { return "net0\n"; }
+  std::string set_link(std::string card, bool up) override { return card + (up ? " in\n" : " out\n"); }
   std::string grow_disk(std::string disk, std::uint64_t size_bytes) override {
     return disk + " " + std::to_string(size_bytes) + "\n";
   }

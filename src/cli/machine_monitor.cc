@@ -106,6 +106,17 @@ std::string MachineMonitor::disks() {
   return with_board([this] { return machine_.board().disks().describe(); });
 }
 
+std::string MachineMonitor::network() {
+  return with_board([this] { return machine_.board().network().describe(); });
+}
+
+std::string MachineMonitor::set_link(std::string name, bool up) {
+  return with_board([this, name = std::move(name), up]() -> std::string {
+    if (machine_.board().network().set_link(name, up)) return {};
+    return fmt::format("there is no card \"{}\"; info network lists them\n", name.substr(0, 40));
+  });
+}
+
 /// Back when it stands still, so that the next command sees it so.
 void MachineMonitor::pause() {
   machine_.pause();

@@ -22,6 +22,8 @@ class MachineMonitor final : public MonitorTarget {
   std::string events(unsigned vcpu) override;
   std::string status() override;
   std::string disks() override;
+  std::string network() override;
+  std::string set_link(std::string name, bool up) override;
   void pause() override;
   std::string grow_disk(std::string name, std::uint64_t size_bytes) override;
   std::string refresh_disk(std::string name) override;

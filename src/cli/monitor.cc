@@ -23,7 +23,8 @@ struct Command {
 constexpr Command commands[] = {
     {"grow", "grow DISK [SIZE]: a larger disk while the guest runs; without SIZE as large as its image has become"},
     {"help", "this list"},
-    {"info", "info registers|tlb|jit|events [CPU], info block, info status, info version"},
+    {"info", "info registers|tlb|jit|events [CPU], info block, info network, info status, info version"},
+    {"link", "link NET on|off: plugs in or pulls out a card's cable (info network has the names)"},
     {"pause", "stop the virtual CPUs and the guest's clock"},
     {"powerdown", "press the power button"},
     {"quit", "end the machine at once, like pulling the plug"},
@@ -33,9 +34,9 @@ constexpr Command commands[] = {
 
 constexpr Command info_commands[] = {
     {"block", "the disks and what they did"}, {"events", "the last events of a CPU"},
-    {"jit", "the translator's counters"},     {"registers", "the registers of a CPU"},
-    {"status", "running or paused"},          {"tlb", "the software TLB's contents"},
-    {"version", "Veneer's version"},
+    {"jit", "the translator's counters"},     {"network", "the network cards and what they did"},
+    {"registers", "the registers of a CPU"},  {"status", "running or paused"},
+    {"tlb", "the software TLB's contents"},   {"version", "Veneer's version"},
 };
 
 /// The one command that `word` is, or begins; else why not.
@@ -68,13 +69,14 @@ std::string help_text() {
 }  // namespace
 
 std::string Monitor::info(std::string_view what, std::string_view argument) {
-  if (what.empty()) return "info what? registers, tlb, jit, events, block, status or version\n";
+  if (what.empty()) return "info what? registers, tlb, jit, events, block, network, status or version\n";
   const auto found = find(info_commands, what);
   if (!found) return found.error().message() + "\n";
   const std::string_view name = found.value();
   if (name == "version") return fmt::format("veneer {}\n", version());
   if (name == "status") return target_.status();
   if (name == "block") return target_.disks();
+  if (name == "network") return target_.network();
 
   unsigned first = 0;
   unsigned last = target_.vcpu_count();
@@ -105,6 +107,11 @@ std::string Monitor::grow(std::string_view disk, std::string_view size) {
   return target_.grow_disk(std::string(disk), bytes.value());
 }
 
+std::string Monitor::link(std::string_view card, std::string_view state) {
+  if (card.empty() || (state != "on" && state != "off")) return "link what, on or off? link net0 off\n";
+  return target_.set_link(std::string(card), state == "on");
+}
+
 std::string Monitor::execute(std::string_view line) {
   const std::string_view word = next_word(line);
   if (word.empty()) return {};
@@ -116,6 +123,7 @@ std::string Monitor::execute(std::string_view line) {
   if (name == "help") return help_text();
   if (name == "info") return info(argument, next_word(line));
   if (name == "grow") return grow(argument, next_word(line));
+  if (name == "link") return link(argument, next_word(line));
   if (!argument.empty()) return fmt::format("{} takes no argument\n", name);
   if (name == "pause") target_.pause();
   if (name == "resume") target_.resume();

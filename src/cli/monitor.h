@@ -22,6 +22,9 @@ class MonitorTarget {
   virtual std::string grow_disk(std::string name, std::uint64_t size_bytes) = 0;
   /// Gives the guest the size that the disk's image has now, and says it.
   virtual std::string refresh_disk(std::string name) = 0;
+  virtual std::string network() = 0;
+  /// Plugs in or pulls out the cable of a card, and says what is wrong; `name` as in network().
+  virtual std::string set_link(std::string name, bool up) = 0;
   virtual void pause() = 0;
   virtual void resume() = 0;
   virtual void reset() = 0;
@@ -41,6 +44,7 @@ class Monitor {
  private:
   std::string info(std::string_view what, std::string_view argument);
   std::string grow(std::string_view disk, std::string_view size);
+  std::string link(std::string_view card, std::string_view state);
   MonitorTarget& target_;
 };
 

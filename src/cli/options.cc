@@ -12,6 +12,7 @@
 #include "cli/disk/disk_flags.h"
 
 #include "cli/disk_option.h"
+#include "cli/net_option.h"
 
 namespace veneer::cli {
 namespace {
@@ -53,12 +54,11 @@ struct LaterFlag {
   const char* name;
   std::array<const char*, 2> harmless;
 };
-constexpr std::array<LaterFlag, 10> later_flags = {{
+constexpr std::array<LaterFlag, 9> later_flags = {{
     {"--firmware", {}},
     {"--cdrom", {}},
     {"--floppy", {}},
     {"--boot", {}},
-    {"--net", {"none"}},
     {"--display", {"none"}},
     {"--cpu", {"host"}},
     {"--direct", {"off", "auto"}},
@@ -198,6 +198,21 @@ void add_run_options(CLI::App& run, RunOptions& options) {
          },
          disk_option_help)
       ->type_name("FILE[,...]")
+      ->allow_extra_args(false)
+      ->group("Devices");
+  run.add_option_function<std::vector<std::string>>(
+         "--net",
+         [&options](const std::vector<std::string>& values) {
+           for (const std::string& value : values) {
+             auto net = parse_net(value);
+             if (!net) throw CLI::ValidationError("--net", net.error().message());
+             if (net.value()) options.config.nets.push_back(std::move(*net.value()));
+           }
+           if (options.config.nets.size() > vm::max_nets)
+             throw CLI::ValidationError("--net", fmt::format("at most {} network cards", vm::max_nets));
+         },
+         net_option_help)
+      ->type_name("user|tap|none[,...]")
       ->allow_extra_args(false)
       ->group("Devices");
   run.add_option_function<std::string>("--serial", parsed_into(options.serial, "--serial", parse_serial),

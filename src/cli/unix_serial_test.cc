@@ -25,6 +25,8 @@ class NoMonitor final : public MonitorTarget {
   std::string events(unsigned) override { return {}; }
   std::string status() override { return {}; }
   std::string disks() override { return "vda\n"; }
+  std::string network() override { return "net0\n"; }
+  std::string set_link(std::string card, bool up) override { return card + (up ? " in\n" : " out\n"); }
   std::string grow_disk(std::string, std::uint64_t) override { return {}; }
   std::string refresh_disk(std::string) override { return {}; }
   void pause() override {}

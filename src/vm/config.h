@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,8 @@
 #include "disk/image.h"
 #include "disk/io/disk.h"
 #include "machine/char_sink.h"
+#include "net/mac_address.h"
+#include "net/user.h"
 
 namespace veneer::vm {
 
@@ -36,6 +39,18 @@ struct DiskConfig {
   disk::IoEngine engine = disk::IoEngine::Auto;
 };
 
+enum class NetKind : std::uint8_t { User, Tap };
+enum class CardModel : std::uint8_t { Virtio, E1000 };
+
+struct NetConfig {
+  NetKind kind = NetKind::User;
+  CardModel model = CardModel::Virtio;
+  net::UserOptions user;               ///< with User
+  std::string interface;               ///< with Tap
+  std::optional<net::MacAddress> mac;  ///< none: made from the machine's name
+  unsigned queues = 0;                 ///< pairs of a virtio card; 0: one for each virtual CPU, up to 4
+};
+
 struct MachineConfig {
   std::string name;
   MachineKind machine = MachineKind::Pc;
@@ -52,6 +67,8 @@ struct MachineConfig {
 
   std::vector<DiskConfig> disks;  ///< in the order in which the guest finds those of one kind; at most max_disks
 
+  std::vector<NetConfig> nets;  ///< in the order in which the guest finds the cards; at most max_nets
+
   std::string restore;  ///< path of a saved machine to go on from; the rest has to fit it
 
   bool debug_exit = false;  ///< port 0xf4 ends the machine with status (value << 1) | 1
@@ -64,5 +81,6 @@ struct MachineConfig {
 /// xAPIC ids are 8 bits and 0xff is broadcast; MADT entries and MP kernels start to differ above that.
 inline constexpr unsigned max_cpus = 255;
 inline constexpr unsigned max_disks = 16;  // layout::DISK_SLOT_COUNT
+inline constexpr unsigned max_nets = 4;    // layout::NET_SLOT_COUNT
 
 }  // namespace veneer::vm

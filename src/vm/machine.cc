@@ -96,13 +96,16 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
         std::make_unique<VcpuThread>(i, std::move(vcpu), board_->local_apic(i),
                                      [this](unsigned index, const cpu::Exit& exit) { on_vcpu_exit(index, exit); }));
   }
-  if (!saved) return power_on();
+  if (!saved) {
+    TRY_VOID(power_on());
+    return board_->network().start();
+  }
   {
     const std::lock_guard hold(lock_);
     board_->reset();
   }
   if (auto done = restore(*saved); !done) return std::move(done).error().context("saved machine " + config_.restore);
-  return {};
+  return board_->network().start();
 }
 
 /// For a reset of a machine that was restored. Without them it runs until then.
@@ -166,7 +169,7 @@ Result<MachineExit> Machine::run() {
   if (control_.pause_wanted())
     carry_out_pause();  // before the first instruction
   else
-    order_all(VcpuThread::Order::Run);
+    let_run();
   for (;;) {
     switch (control_.wait()) {
       case Control::Work::Pause:
@@ -197,8 +200,21 @@ void Machine::park_all() {
   for (const auto& thread : threads_) thread->wait_parked();
 }
 
+/// Guest code and frames of the network move.
+void Machine::let_run() {
+  {
+    const std::lock_guard hold(lock_);
+    board_->network().resume();
+  }
+  order_all(VcpuThread::Order::Run);
+}
+
 void Machine::carry_out_pause() {
   park_all();
+  {
+    const std::lock_guard hold(lock_);
+    board_->network().pause();
+  }
   tsc_.pause();
   events_.pause_clock();
   control_.set_paused(true);
@@ -218,7 +234,7 @@ void Machine::carry_out_resume() {
     const std::lock_guard hold(lock_);
     board_->disks().resume();
   }
-  order_all(VcpuThread::Order::Run);
+  let_run();
 }
 
 void Machine::carry_out_reset() {
@@ -236,6 +252,7 @@ void Machine::carry_out_reset() {
 void Machine::stop_threads() {
   for (const auto& thread : threads_) thread->order(VcpuThread::Order::Quit);
   for (const auto& thread : threads_) thread->join();
+  if (board_) board_->network().stop();
   events_.stop();
 }
 

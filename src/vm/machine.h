@@ -106,6 +106,7 @@ class Machine {
   void carry_out_resume();
   void carry_out_reset();
   void order_all(VcpuThread::Order order);
+  void let_run();
   void park_all();
   void stop_threads();
   Result<void> close_disks();

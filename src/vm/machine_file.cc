@@ -18,7 +18,7 @@ namespace veneer::vm {
 namespace {
 
 constexpr std::array<char, 8> file_magic = {'V', 'E', 'N', 'E', 'E', 'R', 'V', 'M'};
-constexpr std::uint32_t format_version = 2;
+constexpr std::uint32_t format_version = 3;
 constexpr std::uint64_t largest_state_bytes = 64 * MiB;
 constexpr std::uint64_t chunk_bytes = 256 * KiB;
 
@@ -143,7 +143,7 @@ void put_config(machine::SnapshotWriter& out, const SavedConfig& config) {
   out.put(config.memory_bytes);
   out.put(config.tsc_hz);
   out.put(static_cast<std::uint8_t>(config.debug_exit));
-  for (const std::string* text : {&config.kernel, &config.initrd, &config.cmdline}) put_text(out, *text);
+  for (const std::string* text : {&config.kernel, &config.initrd, &config.cmdline, &config.nets}) put_text(out, *text);
 }
 
 SavedConfig get_config(machine::SnapshotReader& in) {
@@ -154,7 +154,7 @@ SavedConfig get_config(machine::SnapshotReader& in) {
   in.get(config.memory_bytes);
   in.get(config.tsc_hz);
   config.debug_exit = in.get<std::uint8_t>() != 0;
-  for (std::string* text : {&config.kernel, &config.initrd, &config.cmdline}) *text = get_text(in);
+  for (std::string* text : {&config.kernel, &config.initrd, &config.cmdline, &config.nets}) *text = get_text(in);
   return config;
 }
 

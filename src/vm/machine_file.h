@@ -25,6 +25,7 @@ struct SavedConfig {
   std::uint64_t tsc_hz = 0;  ///< what the guest believes
   bool debug_exit = false;
   std::string kernel, initrd, cmdline;  ///< for a reset
+  std::string nets;                     ///< NetBay::parts()
 };
 
 /// A file that has been looked at: header and state are whole and right, RAM is read and checked by read_ram().

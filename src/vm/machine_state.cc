@@ -32,8 +32,9 @@ Result<void> Machine::save(const Fd& file) {
   }
   board_->save(out);
   out.section("end");
-  const SavedConfig config{config_.machine,    config_.cpus,   config_.memory_bytes, cpuid_->tsc_hz(),
-                           config_.debug_exit, config_.kernel, config_.initrd,       config_.cmdline};
+  const SavedConfig config{config_.machine,  config_.cpus,       config_.memory_bytes,
+                           cpuid_->tsc_hz(), config_.debug_exit, config_.kernel,
+                           config_.initrd,   config_.cmdline,    board_->network().parts()};
   return write_machine_file(file, config, out.data(), memory_);
 }
 
@@ -65,6 +66,9 @@ Result<void> Machine::restore(const MachineFile& saved) {
     const bool waiting = in.get<std::uint8_t>() != 0;
     if (in.ok()) thread->restore_state(state, waiting);
   }
+  if (const std::string cards = board_->network().parts(); cards != saved.config.nets)
+    return Error(fmt::format("it had {}, and here is {}: give one --net for each, with the same queues",
+                             saved.config.nets, cards));
   board_->restore(in);
   in.section("end");
   if (!in.ok()) return Error("its state does not fit this version of Veneer");

@@ -169,6 +169,7 @@ Result<void> Mainboard::plug_pci() {
   pci.plug(layout::HOST_BRIDGE_SLOT, sockets_->host_bridge);
   pci.plug(layout::VIRTIO_RNG_SLOT, sockets_->rng_function);
   TRY_VOID(disks_.fill(config_, pci, {supply_.memory, supply_.events, supply_.lock, supply_.pause_machine}));
+  TRY_VOID(network_.fill(config_, pci, supply_.memory, supply_.lock));
   return plug_port(layout::PCI_CONFIG_PORT, 8, pci, "PCI configuration");
 }
 

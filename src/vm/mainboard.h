@@ -20,6 +20,7 @@
 #include "machine/power.h"
 #include "vm/config.h"
 #include "vm/disk_bay.h"
+#include "vm/net_bay.h"
 #include "vm/tsc.h"
 
 namespace veneer::vm {
@@ -58,6 +59,7 @@ class Mainboard final : public cpu::Board {
   devices::LocalApic& local_apic(unsigned vcpu) { return *local_apics_[vcpu]; }
   devices::Uart16550& serial();
   DiskBay& disks() { return disks_; }
+  NetBay& network() { return network_; }
   /// Presses the ACPI power button. Board lock held.
   void press_power_button();
 
@@ -90,6 +92,7 @@ class Mainboard final : public cpu::Board {
   machine::Bus memory_bus_;
   devices::ApicBus apic_bus_;
   DiskBay disks_;
+  NetBay network_;
   std::unique_ptr<LegacyIo> legacy_;
   std::vector<std::unique_ptr<devices::LocalApic>> local_apics_;
   devices::IoApic io_apic_;

@@ -11,7 +11,7 @@ from guest import GUEST_DIR, SCALE, VENEER, Guest, veneer_command
 
 # Where each kind of thread comes from, and flags that make one.
 FLAGS = {"main": [], "vcpu": [], "events": [], "console": [], "signals": [], "output": [],
-         "server": ["--gdb", "tcp:127.0.0.1:0"], "watchdog": ["--hang-dump", "60"]}
+         "server": ["--gdb", "tcp:127.0.0.1:0"], "watchdog": ["--hang-dump", "60"], "net": ["--net", "user"]}
 # What is attempted (sandbox/test_attempt.h), and the system call that the message names.
 CALLS = {"execve": "execve", "open": "openat", "socket": "socket", "fork": "clone", "ptrace": "ptrace",
          "kill": "kill", "exec-memory": "mmap", "type": "ioctl"}
@@ -40,6 +40,8 @@ class Refused(unittest.TestCase):
 
     def check(self, kind, flags=None):
         for call, name in CALLS.items():
+            if (kind, call) == ("net", "socket"):
+                continue  # what this kind is for
             with self.subTest(call=call):
                 run = refused(kind, call, flags or FLAGS[kind])
                 self.assertEqual(run.returncode, 1, run.stderr)
@@ -92,6 +94,9 @@ class Refused(unittest.TestCase):
                 server.kill()
                 server.wait()
 
+    def test_net(self):
+        self.check("net")
+
     def test_off(self):
         """Off means off, and says so."""
         with Guest("--sandbox", "off", "--sandbox-test", "vcpu:open") as guest:
@@ -105,11 +110,11 @@ class GivenUp(unittest.TestCase):
 
     def test_every_thread(self):
         with tempfile.TemporaryDirectory() as folder:
-            flags = ["--hang-dump", "600", "--gdb", "tcp:127.0.0.1:0", "--stats", f"{folder}/stats"]
+            flags = ["--net", "user", "--hang-dump", "600", "--gdb", "tcp:127.0.0.1:0", "--stats", f"{folder}/stats"]
             with Guest(*flags) as guest:
                 guest.boot()
                 threads = thread_statuses(guest.process.pid)
-                self.assertGreaterEqual(len(threads), 8, threads.keys())
+                self.assertGreaterEqual(len(threads), 9, threads.keys())
                 for name, fields in threads.items():
                     with self.subTest(thread=name):
                         self.assertEqual(fields["Seccomp"], "2")
