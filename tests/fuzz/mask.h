@@ -6,7 +6,8 @@ namespace veneer::fuzz {
 inline constexpr const char* mask_text = R"(Not compared, and why:
 
   x87 FIP, FDP, FOP        in the final state: the signal frame's have gone through the kernel. They are compared
-                           where a snippet stores them (FNSTENV, FNSAVE, FXSAVE, XSAVE).
+                           where a snippet stores them (FNSTENV, FNSAVE, FXSAVE, XSAVE), unless one of two runs has
+                           zeros there: AMD's processors forget them when the host switches tasks.
   MXCSR_MASK, reserved     bytes 28-31 and 416-511 of the area belong to the processor and the kernel.
   components in their      an area marked "initial" may hold anything: both sides are given initial values first.
   initial configuration

@@ -27,6 +27,26 @@ bool saves_vectors(const Instruction& instruction) {
   }
 }
 
+bool stores_x87_pointers(const Instruction& instruction) {
+  switch (instruction.mnemonic) {
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+      return true;
+    default:
+      return saves_vectors(instruction);
+  }
+}
+
+/// AMD's processors forget x87 pointers when the host switches tasks, and so the guest's stored image has zeros
+/// (docs/QUIRKS.md). True if these lines say nothing else.
+bool x87_pointers_forgotten(const Snippet& snippet, const std::vector<std::string>& lines) {
+  return std::any_of(snippet.instructions.begin(), snippet.instructions.end(), stores_x87_pointers) &&
+         std::all_of(lines.begin(), lines.end(),
+                     [](const std::string& line) { return line.starts_with("memory") && line.ends_with("guest 00"); });
+}
+
 }  // namespace
 
 Worker::Worker(const Options& options, const cpu::CpuidPolicy& policy, const Generators& generators,
@@ -129,14 +149,16 @@ Result<Snippet> Worker::minimise(Snippet snippet) {
   return finding.lines.empty() ? snippet : moved;
 }
 
-Result<void> Worker::investigate(std::uint64_t number, Snippet snippet, std::unique_ptr<Outcome> native) {
+Result<void> Worker::investigate(std::uint64_t number, Snippet snippet, Differing first) {
   TRY(Finding finding, run_once(snippet));
   const bool again = !finding.lines.empty();
-  if (!again && !compare(snippet, *native, oracle_.slot(0).output).empty()) {
-    // The processor did not do the same twice: the child was switched away between an instruction and one that saves.
+  if (!again && (!compare(snippet, *first.native, oracle_.slot(0).output).empty() ||
+                 x87_pointers_forgotten(snippet, first.finding.lines))) {
+    // The processor did not do the same twice: one side was switched away between an instruction and one that saves.
     statistics_.unsteady++;
     return {};
   }
+  if (!again) finding = std::move(first.finding);
   statistics_.differing++;
   if (again) {
     TRY(snippet, minimise(std::move(snippet)));
@@ -192,10 +214,6 @@ Result<void> Worker::run_batch(unsigned count_of) {
     run_guests(oracle_.slot(i).input, guests[i]);
   }
   TRY_VOID(oracle_.wait());
-  struct Differing {
-    unsigned index;
-    std::unique_ptr<Outcome> native;
-  };
   std::vector<Differing> differing;
   for (unsigned i = 0; i < count_of; i++) {
     const Outcome& native = oracle_.slot(i).output;
@@ -204,13 +222,14 @@ Result<void> Worker::run_batch(unsigned count_of) {
       continue;
     }
     count(snippets[i], oracle_.slot(i).input, native);
-    if (!compare_all(snippets[i], native, guests[i]).lines.empty())
-      differing.push_back({i, std::make_unique<Outcome>(native)});
+    Finding finding = compare_all(snippets[i], native, guests[i]);
+    if (!finding.lines.empty()) differing.push_back({i, std::make_unique<Outcome>(native), std::move(finding)});
   }
   statistics_.next_case = first + count_of;
   for (Differing& each : differing) {
-    statistics_.running_case = first + each.index;
-    TRY_VOID(investigate(first + each.index, snippets[each.index], std::move(each.native)));
+    const unsigned index = each.index;
+    statistics_.running_case = first + index;
+    TRY_VOID(investigate(first + index, snippets[index], std::move(each)));
   }
   return {};
 }

@@ -37,13 +37,20 @@ class Worker {
     std::vector<std::string> lines;
   };
 
+  /// A case of a batch that differed.
+  struct Differing {
+    unsigned index;
+    std::unique_ptr<Outcome> native;
+    Finding finding;
+  };
+
   Result<void> create();
   Result<void> run_batch(unsigned count);
   Result<Finding> run_once(const Snippet& snippet);
   std::vector<std::string> compare(const Snippet& snippet, const Outcome& native, Outcome& other);
   Finding compare_all(const Snippet& snippet, const Outcome& native, std::vector<Outcome>& guests);
   void run_guests(const Case& the_case, std::vector<Outcome>& out);
-  Result<void> investigate(std::uint64_t number, Snippet snippet, std::unique_ptr<Outcome> native);
+  Result<void> investigate(std::uint64_t number, Snippet snippet, Differing first);
   Result<Snippet> minimise(Snippet snippet);
   const Generator& generator_for(std::uint64_t number) const {
     return generators_[static_cast<unsigned>(width_of_case(options_, number))];
