@@ -141,23 +141,48 @@ int kill(const RunningMachine& machine) {
   return 0;
 }
 
+Result<nlohmann::json> ask_once(const RunningMachine& machine, const nlohmann::json& request) {
+  auto client = ControlClient::connect(machine);
+  if (!client) return std::move(client).error();
+  return client.value().ask(request, patience);
+}
+
 /// The file is ours to make: the machine's process opens none. It gets its name when it is whole.
-int save(const RunningMachine& machine, const std::string& path) {
+Result<void> write_saved(const RunningMachine& machine, const std::string& path) {
   std::string temporary = path + ".XXXXXX";
   const Fd file(::mkostemp(temporary.data(), O_CLOEXEC));
-  if (!file.valid()) return complain(Error::from_errno("making a file beside " + path, errno));
+  if (!file.valid()) return Error::from_errno("making a file beside " + path, errno);
   auto client = ControlClient::connect(machine);
   Result<nlohmann::json> reply = client ? client.value().ask({{"command", "save"}}, save_patience, file.get())
                                         : Result<nlohmann::json>(client.error());
-  if (reply && ::rename(temporary.c_str(), path.c_str()) == 0) return 0;
-  const Error error = reply ? Error::from_errno("naming the file " + path, errno)
-                            : std::move(reply).error().context("saving machine \"" + machine.name + "\"");
+  if (reply && ::rename(temporary.c_str(), path.c_str()) == 0) return {};
+  Error error = reply ? Error::from_errno("naming the file " + path, errno)
+                      : std::move(reply).error().context("saving machine \"" + machine.name + "\"");
   ::unlink(temporary.c_str());
-  return complain(error);
+  return error;
+}
+
+/// With `stop` it stands still from before the saving until its end, which comes when the file has its name.
+int save(const RunningMachine& machine, const std::string& path, bool stop) {
+  bool was_paused = false;
+  if (stop) {
+    const auto status = ask_once(machine, {{"command", "status"}});
+    if (!status) return complain(status.error());
+    was_paused = status.value().value("state", std::string()) == "paused";
+    if (auto paused = ask_once(machine, {{"command", "monitor"}, {"line", "pause"}}); !paused)
+      return complain(paused.error());
+  }
+  if (auto written = write_saved(machine, path); !written) {
+    if (stop && !was_paused) static_cast<void>(ask_once(machine, {{"command", "monitor"}, {"line", "resume"}}));
+    return complain(written.error());
+  }
+  return stop ? kill(machine) : 0;
 }
 
 /// One line for the monitor. False when the machine is gone.
 bool monitor_line(const RunningMachine& machine, const std::string& line) {
+  // Here and not in the machine, whose process opens no files.
+  if (line.starts_with("save ") && line.size() > 5) return save(machine, line.substr(5), false) == 0;
   auto client = ControlClient::connect(machine);
   if (!client) {
     complain(client.error());
@@ -201,7 +226,7 @@ int run_client(const ClientOptions& options) {
     case ClientOptions::Command::Monitor:
       return monitor(machine.value(), options.words);
     case ClientOptions::Command::Save:
-      return save(machine.value(), options.file);
+      return save(machine.value(), options.file, options.stop);
     case ClientOptions::Command::Attach:
       return run_attach(options);
     case ClientOptions::Command::List:

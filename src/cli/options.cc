@@ -169,7 +169,8 @@ void add_run_options(CLI::App& run, RunOptions& options) {
       ->type_name("SIZE")
       ->group("Machine");
   run.add_option("--restore", options.config.restore,
-                 "Go on from a file of veneer save; memory, CPUs and kernel are as they were")
+                 "Go on from a file of veneer save; memory, CPUs, kernel and disks are as they were (--disk: the disks "
+                 "are elsewhere)")
       ->type_name("FILE")
       ->group("Boot");
   run.add_flag("--detach", options.detach, "Run in the background; veneer attach NAME shows the console")
@@ -289,10 +290,10 @@ void add_client_commands(CLI::App& app, ClientOptions& options) {
       ->type_name("SECONDS");
   add_named("kill", "End a machine at once, like pulling the plug", Command::Kill);
   add_named("attach", "A machine's serial console here in the terminal; Ctrl-A d detaches", Command::Attach);
-  add_named("save", "Save a whole machine to a file; it goes on (run --restore FILE makes another from it)",
-            Command::Save)
-      ->add_option("FILE", options.file, "Where to")
-      ->required();
+  CLI::App* save = add_named(
+      "save", "Save a whole machine to a file; it goes on (run --restore FILE makes another from it)", Command::Save);
+  save->add_option("FILE", options.file, "Where to")->required();
+  save->add_flag("--stop", options.stop, "End the machine then, so that its disks stay as they were saved");
   CLI::App* monitor = add_named("monitor", "One command for a machine's monitor, or a prompt", Command::Monitor);
   monitor->add_option("COMMAND", options.words, "Such as: info status, pause, resume (help lists them)");
 }
@@ -309,9 +310,8 @@ void check_extras(const CLI::App& run) {
 /// What no single option can check.
 void check_together(const RunOptions& options) {
   if (!options.config.restore.empty()) {
-    if (!options.config.kernel.empty() || !options.config.initrd.empty() || !options.config.disks.empty())
-      throw CLI::ValidationError(
-          "--restore brings its own kernel and has no disks: leave out --kernel, --initrd, --disk");
+    if (!options.config.kernel.empty() || !options.config.initrd.empty())
+      throw CLI::ValidationError("--restore brings its own kernel: leave out --kernel and --initrd");
   } else if (options.config.kernel.empty()) {
     if (!options.config.initrd.empty() || !options.config.cmdline.empty())
       throw CLI::ValidationError("--initrd and --cmdline need --kernel");

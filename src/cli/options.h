@@ -57,6 +57,7 @@ struct ClientOptions {
   std::vector<std::string> words;  ///< for Monitor: the command, or none for a prompt
   bool json = false;               ///< for List
   unsigned timeout_seconds = 60;   ///< for Stop
+  bool stop = false;               ///< for Save: end the machine then
 };
 
 /// Nothing to run: what was printed instead (help, the version, a usage error), and the exit status.

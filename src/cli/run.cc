@@ -168,6 +168,30 @@ void take_over(vm::MachineConfig& config, const vm::SavedConfig& saved) {
   config.cmdline = saved.cmdline;
 }
 
+/// The saved machine's disks at the places that --disk names, or where they were. What the guest sees of a disk stays.
+Result<void> take_over_disks(vm::MachineConfig& config, const std::vector<vm::SavedDisk>& saved) {
+  if (!config.disks.empty() && config.disks.size() != saved.size())
+    return Error(
+        fmt::format("the saved machine has {} disk{}, and --disk was given for {}: name all of them, in their "
+                    "order, or none",
+                    saved.size(), saved.size() == 1 ? "" : "s", config.disks.size()));
+  config.disks_replaced = !config.disks.empty();
+  config.disks.resize(saved.size());
+  for (std::size_t i = 0; i < saved.size(); ++i) {
+    vm::DiskConfig& disk = config.disks[i];
+    const vm::DiskConfig& was = saved[i].config;
+    if (!config.disks_replaced) {
+      disk = was;
+      continue;
+    }
+    disk.interface = was.interface;
+    disk.queues = was.queues;
+    disk.serial = was.serial;
+    disk.open.read_only = was.open.read_only;
+  }
+  return {};
+}
+
 /// How other processes find this machine.
 struct Presence {
   std::optional<host::RunDirectory> directory;
@@ -236,6 +260,7 @@ int run_machine(const RunOptions& given) {
     auto saved = vm::open_machine_file(config.restore);
     if (!saved) return fail(saved.error());
     take_over(config, saved.value().config);
+    if (auto taken = take_over_disks(config, saved.value().config.disks); !taken) return fail(taken.error());
   }
   config.name = directory ? directory->name() : "veneer";
   config.serial = &console;

@@ -51,6 +51,14 @@ struct NetConfig {
   unsigned queues = 0;                 ///< pairs of a virtio card; 0: one for each virtual CPU, up to 4
 };
 
+/// A disk of a saved machine: what it was made of, and how its image stood.
+struct SavedDisk {
+  DiskConfig config;             ///< with an absolute path, where it is one
+  std::uint64_t size_bytes = 0;  ///< that the guest sees
+  bool stamped = false;          ///< it is a plain file, and what follows holds
+  std::int64_t changed_ns = 0;   ///< when the file was last written, since 1970
+};
+
 struct MachineConfig {
   std::string name;
   MachineKind machine = MachineKind::Pc;
@@ -70,6 +78,8 @@ struct MachineConfig {
   std::vector<NetConfig> nets;  ///< in the order in which the guest finds the cards; at most max_nets
 
   std::string restore;  ///< path of a saved machine to go on from; the rest has to fit it
+  /// The disks are not at the saved places, but copies or moved: their sizes are checked, and not whether they changed.
+  bool disks_replaced = false;
 
   bool debug_exit = false;  ///< port 0xf4 ends the machine with status (value << 1) | 1
   bool no_reboot = false;   ///< a reset ends the machine (status 0), a triple fault too (status 3)

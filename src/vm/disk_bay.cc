@@ -1,11 +1,18 @@
 // Opening disks and plugging them in.
 #include "vm/disk_bay.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <optional>
+#include <system_error>
 #include <utility>
 
+#include "base/assert.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "devices/nvme/nvme.h"
 #include "devices/virtio/virtio_blk.h"
@@ -44,6 +51,15 @@ struct DiskBay::Bay {
   std::unique_ptr<disk::Disk> disk;
   std::unique_ptr<devices::VirtioBlk> virtio;
   std::unique_ptr<devices::PciFunction> function;
+  std::string absolute_path;  // or an address
+  Fd place;                   // of the file, to ask when it was written last; the sandbox lets nobody open it later
+
+  /// When the file was last written, in ns; nothing for what is no plain file.
+  std::optional<std::int64_t> last_written() const {
+    struct stat info {};
+    if (!place.valid() || ::fstat(place.get(), &info) != 0 || !S_ISREG(info.st_mode)) return std::nullopt;
+    return std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
+  }
 };
 
 DiskBay::DiskBay() = default;
@@ -70,6 +86,10 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
   auto bay = std::make_unique<Bay>();
   bay->config = wanted;
   const std::string label = next_label(wanted.interface);
+  bay->absolute_path = wanted.path;
+  bay->place = Fd(::open(wanted.path.c_str(), O_PATH | O_CLOEXEC));
+  std::error_code no_path;
+  if (bay->place.valid()) bay->absolute_path = std::filesystem::absolute(wanted.path, no_path).string();
   auto image = wanted.snapshot ? open_snapshot(wanted.path, wanted.open) : disk::open_image(wanted.path, wanted.open);
   if (!image) return std::move(image).error().context(fmt::format("disk {}", label));
   if (image.value()->size() < disk::Backend::sector_bytes)
@@ -104,6 +124,63 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
   }
   bus.plug(slot, *bay->function);
   bays_.push_back(std::move(bay));
+  return {};
+}
+
+Result<void> DiskBay::prepare_save() {
+  for (const auto& bay : bays_) {
+    disk::Disk& disk = *bay->disk;
+    const std::string& label = disk.options().label;
+    if (bay->config.snapshot)
+      return Error(fmt::format(
+          "disk {} was opened with snapshot=on: what the guest has written goes away with this process, so a "
+          "restored machine would not find it",
+          label));
+    disk.settle();
+    // Twice, as closing does: the first makes the last changes durable, the second what they freed.
+    for (int pass = 0; pass < 2 && !disk.read_only(); ++pass) {
+      disk::IoStatus status = disk::IoStatus::Ok;
+      disk.submit({.kind = disk::IoKind::Flush, .done = [&status](disk::IoStatus s) { status = s; }});
+      disk.settle();
+      if (status != disk::IoStatus::Ok || disk.stopped() != 0)
+        return Error(fmt::format("disk {}: the host cannot write to {} now, so the disk is not complete", label,
+                                 bay->config.path));
+    }
+  }
+  return {};
+}
+
+std::vector<SavedDisk> DiskBay::saved() const {
+  std::vector<SavedDisk> disks;
+  for (const auto& bay : bays_) {
+    SavedDisk& disk = disks.emplace_back();
+    disk.config = bay->config;
+    disk.config.path = bay->absolute_path;
+    disk.size_bytes = bay->disk->size_bytes();
+    const auto written = bay->last_written();
+    disk.stamped = written.has_value();
+    disk.changed_ns = written.value_or(0);
+  }
+  return disks;
+}
+
+Result<void> DiskBay::check_saved(const std::vector<SavedDisk>& disks, bool replaced) const {
+  VENEER_ASSERT(disks.size() == bays_.size());
+  for (std::size_t i = 0; i < bays_.size(); ++i) {
+    const Bay& bay = *bays_[i];
+    const SavedDisk& was = disks[i];
+    const std::string& label = bay.disk->options().label;
+    if (bay.disk->size_bytes() != was.size_bytes)
+      return Error(fmt::format("disk {}: {} has {} bytes, and the saved machine's had {}", label, bay.absolute_path,
+                               bay.disk->size_bytes(), was.size_bytes));
+    const auto written = bay.last_written();
+    if (!replaced && was.stamped && written != was.changed_ns)
+      return Error(
+          fmt::format("disk {}: {} has been written since the machine was saved, and the guest would mix old memory "
+                      "with new files. Save with veneer save --stop, or name copies made while it stood still, with "
+                      "--disk for each disk",
+                      label, bay.absolute_path));
+  }
   return {};
 }
 

@@ -35,6 +35,15 @@ class DiskBay {
   /// Opens every disk of the config and plugs its controller into the bus. Errors are sentences for the user.
   Result<void> fill(const MachineConfig& config, devices::PciBus& bus, const DiskBaySupply& supply);
 
+  /// Before a machine is saved: everything that can complete has, and is on stable storage. May take long, on the event
+  /// loop. An error says which disk cannot be saved, and why.
+  Result<void> prepare_save();
+  /// What a saved machine has to say about its disks; after prepare_save().
+  std::vector<SavedDisk> saved() const;
+  /// The disks are those of the saved machine, and nobody has written to them since (`replaced`: that is the user's
+  /// business).
+  Result<void> check_saved(const std::vector<SavedDisk>& disks, bool replaced) const;
+
   /// Tries again what errors of the host had stopped.
   void resume();
   /// Flushes and closes all, the last call. The error is the first one; the others are logged.

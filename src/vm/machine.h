@@ -102,6 +102,7 @@ class Machine {
   Result<void> power_on();
   Result<void> check_saved(const MachineFile& saved, std::uint64_t host_tsc_hz) const;
   Result<void> restore(const MachineFile& saved);
+  Result<void> settle_disks();
   void carry_out_pause();
   void carry_out_resume();
   void carry_out_reset();

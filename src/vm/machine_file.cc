@@ -18,7 +18,7 @@ namespace veneer::vm {
 namespace {
 
 constexpr std::array<char, 8> file_magic = {'V', 'E', 'N', 'E', 'E', 'R', 'V', 'M'};
-constexpr std::uint32_t format_version = 3;
+constexpr std::uint32_t format_version = 4;
 constexpr std::uint64_t largest_state_bytes = 64 * MiB;
 constexpr std::uint64_t chunk_bytes = 256 * KiB;
 
@@ -136,6 +136,65 @@ std::string get_text(machine::SnapshotReader& in) {
   return text;
 }
 
+/// An enum value that is at most `last`.
+template <typename Enum>
+Enum get_enum(machine::SnapshotReader& in, Enum last) {
+  const auto value = in.get<std::uint8_t>();
+  if (value > static_cast<std::uint8_t>(last)) in.fail();
+  return in.ok() ? static_cast<Enum>(value) : Enum{};
+}
+
+void put_disk(machine::SnapshotWriter& out, const SavedDisk& disk) {
+  const DiskConfig& config = disk.config;
+  out.section("disk");
+  put_text(out, config.path);
+  put_text(out, config.serial);
+  out.put(static_cast<std::uint8_t>(config.open.format.has_value()));
+  out.put(config.open.format.value_or(disk::Format::Raw));
+  out.put(static_cast<std::uint8_t>(config.open.read_only));
+  out.put(config.open.cache);
+  out.put(config.open.discard);
+  out.put(config.open.lock);
+  out.put(config.open.metadata_cache_bytes);
+  out.put(config.interface);
+  out.put(config.queues);
+  out.put(config.iops);
+  out.put(config.bytes_per_second);
+  out.put(config.write_errors);
+  out.put(config.read_errors);
+  out.put(config.engine);
+  out.put(disk.size_bytes);
+  out.put(static_cast<std::uint8_t>(disk.stamped));
+  out.put(disk.changed_ns);
+}
+
+SavedDisk get_disk(machine::SnapshotReader& in) {
+  SavedDisk disk;
+  DiskConfig& config = disk.config;
+  in.section("disk");
+  config.path = get_text(in);
+  config.serial = get_text(in);
+  const bool format_named = in.get<std::uint8_t>() != 0;
+  const auto format = get_enum(in, disk::Format::Nbd);
+  if (format_named) config.open.format = format;
+  config.open.read_only = in.get<std::uint8_t>() != 0;
+  config.open.cache = get_enum(in, disk::CacheMode::Writethrough);
+  config.open.discard = get_enum(in, disk::DiscardPolicy::Unmap);
+  config.open.lock = get_enum(in, disk::LockPolicy::Off);
+  in.get(config.open.metadata_cache_bytes);
+  config.interface = get_enum(in, DiskInterface::Nvme);
+  in.get(config.queues);
+  in.get(config.iops);
+  in.get(config.bytes_per_second);
+  config.write_errors = get_enum(in, disk::ErrorPolicy::StopIfNoSpace);
+  config.read_errors = get_enum(in, disk::ErrorPolicy::StopIfNoSpace);
+  config.engine = get_enum(in, disk::IoEngine::Threads);
+  in.get(disk.size_bytes);
+  disk.stamped = in.get<std::uint8_t>() != 0;
+  in.get(disk.changed_ns);
+  return disk;
+}
+
 void put_config(machine::SnapshotWriter& out, const SavedConfig& config) {
   out.section("config");
   out.put(static_cast<std::uint8_t>(config.machine));
@@ -144,6 +203,8 @@ void put_config(machine::SnapshotWriter& out, const SavedConfig& config) {
   out.put(config.tsc_hz);
   out.put(static_cast<std::uint8_t>(config.debug_exit));
   for (const std::string* text : {&config.kernel, &config.initrd, &config.cmdline, &config.nets}) put_text(out, *text);
+  out.put(static_cast<std::uint32_t>(config.disks.size()));
+  for (const SavedDisk& disk : config.disks) put_disk(out, disk);
 }
 
 SavedConfig get_config(machine::SnapshotReader& in) {
@@ -155,6 +216,9 @@ SavedConfig get_config(machine::SnapshotReader& in) {
   in.get(config.tsc_hz);
   config.debug_exit = in.get<std::uint8_t>() != 0;
   for (std::string* text : {&config.kernel, &config.initrd, &config.cmdline, &config.nets}) *text = get_text(in);
+  const auto disks = in.get<std::uint32_t>();
+  if (disks > max_disks) in.fail();
+  for (std::uint32_t i = 0; i < disks && in.ok(); ++i) config.disks.push_back(get_disk(in));
   return config;
 }
 

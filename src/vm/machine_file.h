@@ -26,6 +26,7 @@ struct SavedConfig {
   bool debug_exit = false;
   std::string kernel, initrd, cmdline;  ///< for a reset
   std::string nets;                     ///< NetBay::parts()
+  std::vector<SavedDisk> disks;
 };
 
 /// A file that has been looked at: header and state are whole and right, RAM is read and checked by read_ram().

@@ -1,7 +1,10 @@
 // The whole state of a machine: saving it, and making a machine from it.
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cmath>
+#include <future>
+#include <memory>
 #include <utility>
 
 #include "vm/machine.h"
@@ -12,12 +15,14 @@ namespace {
 
 /// How far this host's TSC may be from the rate that the guest was told. Calibration is good to some parts per million.
 constexpr double largest_tsc_difference = 0.001;
+constexpr std::chrono::seconds disk_patience{60};
 
 }  // namespace
 
 Result<void> Machine::save(const Fd& file) {
   if (!control_.paused()) return Error("the machine has to be paused before it is saved");
-  if (!config_.disks.empty()) return Error("machines with disks cannot be saved in this version");
+  // Before anything is written down: what completes raises interrupts, which other devices then hold.
+  TRY_VOID(settle_disks());
   machine::SnapshotWriter out;
   const std::lock_guard hold(lock_);
   out.section("machine");
@@ -32,16 +37,26 @@ Result<void> Machine::save(const Fd& file) {
   }
   board_->save(out);
   out.section("end");
-  const SavedConfig config{config_.machine,  config_.cpus,       config_.memory_bytes,
-                           cpuid_->tsc_hz(), config_.debug_exit, config_.kernel,
-                           config_.initrd,   config_.cmdline,    board_->network().parts()};
+  const SavedConfig config{config_.machine,           config_.cpus,           config_.memory_bytes, cpuid_->tsc_hz(),
+                           config_.debug_exit,        config_.kernel,         config_.initrd,       config_.cmdline,
+                           board_->network().parts(), board_->disks().saved()};
   return write_machine_file(file, config, out.data(), memory_);
+}
+
+/// On the event loop's thread, which may use disks (docs/security.md).
+Result<void> Machine::settle_disks() {
+  const auto answer = std::make_shared<std::promise<Result<void>>>();
+  auto future = answer->get_future();
+  events_.post([this, answer] { answer->set_value(board_->disks().prepare_save()); });
+  if (future.wait_for(disk_patience) != std::future_status::ready)
+    return Error(fmt::format("the disks did not come to rest within {} s", disk_patience.count()));
+  return future.get();
 }
 
 Result<void> Machine::check_saved(const MachineFile& saved, std::uint64_t host_tsc_hz) const {
   const SavedConfig& was = saved.config;
   if (was.machine != config_.machine || was.cpus != config_.cpus || was.memory_bytes != config_.memory_bytes ||
-      was.debug_exit != config_.debug_exit)
+      was.debug_exit != config_.debug_exit || was.disks.size() != config_.disks.size())
     return Error("the saved machine has other parts than this one");
   const double ratio = static_cast<double>(host_tsc_hz) / static_cast<double>(was.tsc_hz);
   if (std::abs(ratio - 1) > largest_tsc_difference)
@@ -55,6 +70,7 @@ Result<void> Machine::check_saved(const MachineFile& saved, std::uint64_t host_t
 /// vCPUs parked, not started yet; devices in their reset state.
 Result<void> Machine::restore(const MachineFile& saved) {
   const std::lock_guard hold(lock_);
+  TRY_VOID(board_->disks().check_saved(saved.config.disks, config_.disks_replaced));
   machine::SnapshotReader in(saved.state);
   in.section("machine");
   tsc_.start_at(in.get<std::uint64_t>());
