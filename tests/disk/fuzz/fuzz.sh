@@ -23,5 +23,5 @@ done
 clang++ $flags -fsanitize=fuzzer "$work"/objects/*.o -lfmt -lz -lzstd -lnbd -lpthread -o "$work/fuzz_qcow2"
 [ -n "$(ls "$work/corpus")" ] || "$work/fuzz_qcow2" --write-seeds "$work/corpus"
 cd "$work"
-exec ./fuzz_qcow2 -max_total_time="$2" -max_len=1048576 -rss_limit_mb=2048 -malloc_limit_mb=512 -timeout=20 \
+exec ./fuzz_qcow2 -max_total_time="$2" -max_len=1048576 -rss_limit_mb=2048 -malloc_limit_mb=512 -timeout=60 \
     -print_final_stats=1 corpus
