@@ -21,7 +21,7 @@ CCACHE := $(shell command -v ccache)
 CMAKE_FLAGS ?= $(if $(CCACHE),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 NINJA := cd $(BUILD) && ninja -j $(JOBS)
 
-.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk hostile scaling fuzz-cpu fuzz-disk stress tidy format clean
+.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk hostile scaling fuzz-cpu fuzz-disk stress many tidy format clean
 
 help:
 	@echo 'make run                 boot a small Linux guest here in the terminal (installs, builds and fetches what it needs)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make unit-test           the tests that boot no guest'
 	@echo 'make boots N=50          boot and power off the guest N times in a row'
 	@echo 'make stress SECONDS=3600 CPUS=4  stress-ng with checks in the guest; fails on what it, the kernel or the host finds'
+	@echo 'make many N=100           idle guests at once: do all answer, what does each cost (memory, processor time)'
 	@echo 'make bench REPS=3        the guest benchmarks: native, QEMU if it is installed, Veneer (as root)'
 	@echo 'make bench-disk SECONDS=10  throughput of a disk against QEMU | verify-disk: checksums under load (both with fio)'
 	@echo 'make prove-disk SECONDS=600  the long proofs of disks: about two hours'
@@ -88,6 +89,9 @@ unit-test: all
 N ?= 50
 boots: build guest
 	tools/boots.py $(N) --veneer $(VENEER) --guest $(GUEST)
+
+many: build guest
+	tools/many.py $(N) --veneer $(VENEER) --guest $(GUEST)
 
 stress: build guest
 	@guest/build_stress.sh $(GUEST)
