@@ -164,6 +164,32 @@ TEST_P(Gates, IretToTheUserTakesInnerSegmentsAway) {
   EXPECT_EQ(reg(RCX), user_data);
 }
 
+GUEST_CODE(null_selectors_to_the_user, 32, R"(
+  mov eax, 3
+  mov ds, eax
+  mov fs, eax
+  push 0x23
+  push 0x208000
+  push 0x202
+  push 0x1b
+  push 0x110000
+  iretd
+)");
+GUEST_CODE(read_ds_and_fs, 32, R"(
+  mov ebx, ds
+  mov ecx, fs
+  int3
+)");
+
+// SDM 2A IRET: a null selector becomes 0, whatever its low bits were.
+TEST_P(Gates, IretToTheUserClearsNullSelectors) {
+  protected_mode(null_selectors_to_the_user);
+  m.load(user_code32_at, read_ds_and_fs);
+  EXPECT_EQ(run_to_exception().vector, VECTOR_BP);
+  EXPECT_EQ(reg(RBX), 0u);
+  EXPECT_EQ(reg(RCX), 0u);
+}
+
 GUEST_CODE(call_16, 32, R"(
   lcall 0x70:0x40
   hlt

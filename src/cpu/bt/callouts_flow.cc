@@ -180,19 +180,21 @@ bool far_pointer(BtVcpu& v, const CalloutRecord& r, std::uint16_t& selector, std
     selector = static_cast<std::uint16_t>(r.immediate2);
     return true;
   }
-  // Two accesses, each with faults of its own in 64-bit code (Zen 4); a segment's limit is looked at once for both.
+  // Two accesses, each with a #GP or #SS and a #PF of its own (Zen 4).
   const unsigned offset_bytes = r.memory_bytes - 2u;
   std::uint64_t address;
-  if (!v.linear_address(r.memory, address, v.code64() ? offset_bytes : r.memory_bytes, Access::Read) ||
+  if (!v.linear_address(r.memory, address, offset_bytes, Access::Read) ||
       !v.read_memory(address, &offset, offset_bytes))
     return false;
-  address += offset_bytes;
   if (v.code64()) {
     MemoryOperand behind = r.memory;
     behind.displacement += offset_bytes;
-    if (!v.linear_address(behind, address, sizeof selector, Access::Read)) return false;
+    return v.linear_address(behind, address, sizeof selector, Access::Read) && v.read_value(address, selector);
   }
-  return v.read_value(address, selector);
+  const auto segment = static_cast<SegReg>(r.memory.segment);
+  const std::uint64_t in_segment = ((address - v.b->segment_base[segment]) & 0xffffffffu) + offset_bytes;
+  return v.check_segment(segment, in_segment, sizeof selector, Access::Read) &&
+         v.read_value((address + offset_bytes) & 0xffffffffu, selector);
 }
 
 }  // namespace

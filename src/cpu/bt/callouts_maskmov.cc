@@ -67,15 +67,21 @@ Outcome callout_maskmov(BtVcpu& v, const CalloutRecord& r) {
   operand.displacement = 0;
   std::uint64_t address;
   const unsigned size = r.vector.elements;
-  if (!v.linear_address(operand, address, v.code64() ? 1 : size, Access::Write)) return Outcome::Fault;
+  // The halves of 16 bytes are two accesses, each with a #GP and a #PF of its own (Zen 4).
+  constexpr unsigned half_bytes = 8;
+  if (!v.linear_address(operand, address, v.code64() ? 1 : half_bytes, Access::Write)) return Outcome::Fault;
   if (!v.check_alignment(address, 8)) return Outcome::Fault;  // of both forms
   const BtVcpu::AlignmentUnchecked once_is_enough(v);
   const std::uint64_t checked = v.engine().amd() ? low_bits(size) : m.mask & low_bits(size);
   bool ok = true;
   // Every byte is checked before the first is written; the two halves of 16 one after the other (Zen 4).
-  for (unsigned half = 0; half < size; half += 8)
+  for (unsigned half = 0; half < size && ok; half += half_bytes) {
+    const auto segment = static_cast<SegReg>(operand.segment);
+    const std::uint64_t offset = ((address - v.b->segment_base[segment]) & 0xffffffffu) + half;
+    if (half && !v.code64() && !v.check_segment(segment, offset, half_bytes, Access::Write)) return Outcome::Fault;
     for_each_run(checked & (std::uint64_t{0xff} << half),
                  [&](unsigned first, unsigned n) { ok = ok && writable(v, address + first, n, operand.segment); });
+  }
   for_each_run(m.mask, [&](unsigned first, unsigned n) {
     ok = ok && v.write_memory(wrap(v, address + first), m.data.byte + first, n);
   });

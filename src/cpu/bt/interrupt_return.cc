@@ -3,6 +3,7 @@
 #include <initializer_list>
 
 #include "cpu/bt/descriptor.h"
+#include "cpu/bt/engine_impl.h"
 #include "cpu/bt/stack_access.h"
 #include "cpu/bt/vcpu.h"
 
@@ -102,6 +103,8 @@ Outcome BtVcpu::interrupt_return(unsigned operand_bytes, std::uint64_t next_rip)
   const auto selector = static_cast<std::uint16_t>(slot[1]);
   const unsigned rpl = selector & 3u;
   const std::uint32_t error = selector_error(selector);
+  // AMD's processors have popped the outer stack before they look at the descriptor (Zen 4).
+  if (engine_.amd() && rpl != cpl_ && !from64 && !get({4, 3})) return Outcome::Fault;
   std::uint64_t d;
   if (!read_code_descriptor(selector, d, VECTOR_GP, 0)) return Outcome::Fault;
   const Descriptor desc{d};

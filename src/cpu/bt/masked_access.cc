@@ -118,6 +118,11 @@ std::uint64_t BtVcpu::masked_access(const AccessDescriptor& d, bool misaligned) 
     const std::uint64_t offset = ((address - b->segment_base[which]) & 0xffffffffu) + at - element_wrap(d, r, at);
     return check_segment(which, offset, n, write ? Access::Write : Access::Read);
   };
+  if (!code64() && r.vector.faults_whole && !in_segment(0, d.size)) return refuse_access(d);
+  if (checked && !code64()) {
+    const auto lowest = static_cast<unsigned>(__builtin_ctzll(checked));
+    if (!in_segment(lowest, r.vector.element_bytes - lowest % r.vector.element_bytes)) return refuse_access(d);
+  }
   if (checked && r.vector.aligned_bytes && !check_alignment(address, r.vector.aligned_bytes)) return refuse_access(d);
   HostPtr host[2] = {};
   for (unsigned i = 0; i < 2; i++) {

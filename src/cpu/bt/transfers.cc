@@ -257,7 +257,12 @@ void BtVcpu::drop_inner_segments() {
   for (SegReg which : {ES, DS, FS, GS}) {
     const Segment& old = s.segments[which];
     const bool conforming = (old.attributes & 0x1c) == 0x1c;
-    if (!(old.attributes & Segment::P) || conforming || old.dpl() >= s.segments[SS].dpl()) continue;
+    if (!(old.attributes & Segment::P)) {
+      // Null selectors 1 to 3 become 0, bases stay (SDM 2A IRET, RETURN-TO-OUTER-PRIVILEGE-LEVEL; processors).
+      s.segments[which].selector = 0;
+      continue;
+    }
+    if (conforming || old.dpl() >= s.segments[SS].dpl()) continue;
     Segment null;
     null.base = null_keeps_base() && (which == FS || which == GS) ? b->segment_base[which] : 0;
     set_segment(which, null);
