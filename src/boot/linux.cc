@@ -13,6 +13,7 @@
 #include "base/bits.h"
 #include "boot/bzimage.h"
 #include "boot/input_file.h"
+#include "boot/kernel32.h"
 #include "boot/long_mode.h"
 #include "boot/low_memory.h"
 #include "boot/protected_mode.h"
@@ -157,7 +158,12 @@ Result<void> load_initrd(machine::GuestMemory& memory, const InputFile& file, co
 Result<LinuxFiles> LinuxFiles::open(const LinuxBoot& boot) {
   auto kernel = InputFile::open(boot.kernel);
   if (!kernel) return std::move(kernel).error().context("kernel " + boot.kernel);
-  LinuxFiles files{std::move(kernel).value(), std::nullopt};
+  LinuxFiles files{std::move(kernel).value(), std::nullopt, {}};
+  for (const BootModule& module : boot.modules) {
+    auto file = InputFile::open(module.path);
+    if (!file) return std::move(file).error().context("module " + module.path);
+    files.modules.push_back(std::move(file).value());
+  }
   if (boot.initrd.empty()) return files;
   auto initrd = InputFile::open(boot.initrd);
   if (!initrd) return std::move(initrd).error().context("initrd " + boot.initrd);
@@ -172,9 +178,12 @@ Result<BootEntry> load_linux(machine::GuestMemory& memory, const LinuxBoot& boot
 
 Result<BootEntry> load_linux(machine::GuestMemory& memory, const LinuxBoot& boot, const LinuxFiles& files,
                              cpu::ArchState& state) {
+  if (kernel_kind(files.kernel) == KernelKind::Elf32) return load_kernel32(memory, boot, files, state);
+  if (!boot.modules.empty()) return Error("--module is for PVH and multiboot kernels; Linux takes one --initrd");
   const auto kernel_context = [&](Error error) { return std::move(error).context("kernel " + boot.kernel); };
   auto image = read_header(files.kernel);
   if (!image) return kernel_context(std::move(image).error());
+  image.value().entry64 = image.value().entry64 && boot.long_mode;
 
   BootEntry where;
   const std::uint64_t ram_end = extended_ram_end(boot.e820);

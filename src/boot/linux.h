@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/units.h"
@@ -17,19 +18,28 @@
 
 namespace veneer::boot {
 
+/// A file that a kernel finds in memory, with words for it (PVH, multiboot).
+struct BootModule {
+  std::string path;
+  std::string words;
+};
+
 /// What to boot and what to tell it.
 struct LinuxBoot {
-  std::string kernel;  ///< path of a bzImage
+  std::string kernel;  ///< path of a bzImage, a PVH ELF file or a multiboot 1 kernel
   std::string initrd;  ///< path, or empty
   std::string cmdline;
-  GuestPhys acpi_rsdp;  ///< where the RSDP stands; 0: let the kernel look for it
-  E820Map e820;         ///< all of the guest's memory, in ascending order
+  GuestPhys acpi_rsdp;    ///< where the RSDP stands; 0: let the kernel look for it
+  E820Map e820;           ///< all of the guest's memory, in ascending order
+  bool long_mode = true;  ///< the processor has it; else kernels are entered in protected mode, which they all can
+  std::vector<BootModule> modules = {};  ///< for kernels that take any; the initrd comes before them
 };
 
 /// The files of a LinuxBoot, open: a reset loads them again, when the sandbox opens no files any more.
 struct LinuxFiles {
   InputFile kernel;
   std::optional<InputFile> initrd;
+  std::vector<InputFile> modules;
 
   /// Errors name the file.
   static Result<LinuxFiles> open(const LinuxBoot& boot);
