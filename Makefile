@@ -21,7 +21,7 @@ CCACHE := $(shell command -v ccache)
 CMAKE_FLAGS ?= $(if $(CCACHE),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 NINJA := cd $(BUILD) && ninja -j $(JOBS)
 
-.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk hostile scaling fuzz-cpu fuzz-disk stress many tidy format clean
+.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk hostile scaling fuzz-cpu x86-selftests fuzz-disk stress many tidy format clean
 
 help:
 	@echo 'make run                 boot a small Linux guest here in the terminal (installs, builds and fetches what it needs)'
@@ -36,6 +36,7 @@ help:
 	@echo 'make bench-disk SECONDS=10  throughput of a disk against QEMU | verify-disk: checksums under load (both with fio)'
 	@echo 'make prove-disk SECONDS=600  the long proofs of disks: about two hours'
 	@echo 'make fuzz-cpu SECONDS=60 compare the CPU engine with the host CPU on random 64-bit code (BITS=32, BITS=16; SEED=n)'
+	@echo 'make x86-selftests       the Linux kernel'"'"'s x86 selftests in a guest'
 	@echo 'make fuzz-disk SECONDS=60 damaged disk images, with libFuzzer (needs clang)'
 	@echo 'make build | all         veneer alone | veneer and all tests and tools'
 	@echo 'make guest | programs    the guest images: the demo guest | the one with real programs'
@@ -124,6 +125,11 @@ fuzz-cpu: configure
 	$(BUILD)/bin/fuzz_cpu --bits $(BITS) --seed $(SEED) --seconds $(SECONDS)
 
 # PRESET=asan or tsan with a BUILD of its own: what the sanitizers keep for themselves is allowed for.
+x86-selftests: build guest
+	tests/selftests/build.sh $(BUILD)/selftests $(GUEST)
+	tests/selftests/run.py --selftests $(BUILD)/selftests --kernel $(GUEST)/vmlinuz --veneer $(VENEER)
+	[ ! -f $(BUILD)/selftests/initrd-32 ] || tests/selftests/run.py --selftests $(BUILD)/selftests --width 32 --kernel $(GUEST)/vmlinuz-686-pae --veneer $(VENEER) --cpus 1
+
 hostile: build
 	VENEER=$(VENEER) tests/guest/hostile.py $(SECONDS) $(if $(filter asan tsan,$(PRESET)),--allow-mib 3000)
 
