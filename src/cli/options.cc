@@ -54,13 +54,12 @@ struct LaterFlag {
   const char* name;
   std::array<const char*, 2> harmless;
 };
-constexpr std::array<LaterFlag, 9> later_flags = {{
+constexpr std::array<LaterFlag, 8> later_flags = {{
     {"--firmware", {}},
     {"--cdrom", {}},
     {"--floppy", {}},
     {"--boot", {}},
     {"--display", {"none"}},
-    {"--cpu", {"host"}},
     {"--direct", {"off", "auto"}},
     {"--share", {}},
     {"--cloud-init", {}},
@@ -164,6 +163,21 @@ void add_run_options(CLI::App& run, RunOptions& options) {
       ->check(CLI::Range(1u, vm::max_cpus).description(""))
       ->type_name("N")
       ->group("Machine");
+  run.add_option_function<std::string>(
+         "--cpu",
+         [&options](const std::string& text) {
+           if (text == "help") {
+             fmt::print("{}", cpu::describe_cpu_models());
+             throw CLI::Success();
+           }
+           auto choice = cpu::parse_cpu(text);
+           if (!choice) throw CLI::ValidationError("--cpu", choice.error().message());
+           options.config.cpu = std::move(choice).value();
+         },
+         "host (the default), x86-64-v1 to -v4, 486, pentium3, core2duo; then features: "
+         "x86-64-v3,+aes,-avx2 (--cpu help lists them)")
+      ->type_name("MODEL[,...]")
+      ->group("Machine");
   run.add_option_function<std::string>("--memory", parsed_into(options.config.memory_bytes, "--memory", parse_memory),
                                        "Guest memory: 512M (the default), 1.5G, 4GiB; a bare number counts MiB")
       ->type_name("SIZE")
@@ -178,11 +192,24 @@ void add_run_options(CLI::App& run, RunOptions& options) {
   run.add_flag("--prealloc", options.config.prealloc, "Take all guest memory from the host before starting")
       ->group("Machine");
 
-  run.add_option("--kernel", options.config.kernel, "Linux kernel (bzImage) to boot directly")
+  run.add_option("--kernel", options.config.kernel,
+                 "Kernel to boot directly: Linux (bzImage), PVH (ELF) or multiboot 1")
       ->type_name("FILE")
       ->group("Boot");
   run.add_option("--initrd", options.config.initrd, "Initial RAM disk for it")->type_name("FILE")->group("Boot");
   run.add_option("--cmdline", options.config.cmdline, "Kernel command line")->type_name("TEXT")->group("Boot");
+  run.add_option_function<std::vector<std::string>>(
+         "--module",
+         [&options](const std::vector<std::string>& values) {
+           for (const std::string& value : values) {
+             const std::size_t end = std::min(value.find(' '), value.size());
+             options.config.modules.push_back({value.substr(0, end), value.substr(std::min(end + 1, value.size()))});
+           }
+         },
+         "A file beside a PVH or multiboot kernel, then words for it: --module 'vmlinuz root=/dev/vda'")
+      ->type_name("FILE[ WORDS]")
+      ->allow_extra_args(false)
+      ->group("Boot");
   run.add_flag("--no-reboot", options.config.no_reboot, "End when the guest resets, in place of restarting it")
       ->group("Boot");
 
@@ -312,9 +339,11 @@ void check_together(const RunOptions& options) {
   if (!options.config.restore.empty()) {
     if (!options.config.kernel.empty() || !options.config.initrd.empty())
       throw CLI::ValidationError("--restore brings its own kernel: leave out --kernel and --initrd");
+    if (options.config.cpu.text != "host")
+      throw CLI::ValidationError("--restore brings its own processor: leave out --cpu");
   } else if (options.config.kernel.empty()) {
-    if (!options.config.initrd.empty() || !options.config.cmdline.empty())
-      throw CLI::ValidationError("--initrd and --cmdline need --kernel");
+    if (!options.config.initrd.empty() || !options.config.cmdline.empty() || !options.config.modules.empty())
+      throw CLI::ValidationError("--initrd, --module and --cmdline need --kernel");
     throw CLI::ValidationError("nothing to boot: give a kernel with --kernel FILE (see veneer run --help)");
   }
   if (options.gdb && !is_loopback(*options.gdb) && !options.gdb_public)

@@ -77,6 +77,21 @@ TEST(Options, EngineBt) { EXPECT_EQ(run_options({"--engine", "bt"}).config.engin
 TEST(Options, UnknownEngine) {
   EXPECT_NE(run_complaint({"--engine", "x"}).find("is not an engine"), std::string::npos);
 }
+TEST(Options, CpuModelWithFeatures) {
+  EXPECT_EQ(run_options({"--cpu", "x86-64-v3,-avx2"}).config.cpu.text, "x86-64-v3,-avx2");
+}
+TEST(Options, UnknownCpuModel) { EXPECT_NE(run_complaint({"--cpu", "z80"}).find("not a CPU model"), std::string::npos); }
+TEST(Options, UnknownCpuFeature) {
+  EXPECT_NE(run_complaint({"--cpu", "host,+frob"}).find("not a feature"), std::string::npos);
+}
+TEST(Options, CpuHelpIsNoError) { EXPECT_EQ(status_of(parse({"run", "--cpu", "help"})), 0); }
+TEST(Options, ModuleWithWords) {
+  const RunOptions options = run_options({"--module", "vmlinuz root=/dev/vda ro", "--module", "initrd"});
+  ASSERT_EQ(options.config.modules.size(), 2u);
+  EXPECT_EQ(options.config.modules[0].path, "vmlinuz");
+  EXPECT_EQ(options.config.modules[0].words, "root=/dev/vda ro");
+  EXPECT_EQ(options.config.modules[1].words, "");
+}
 TEST(Options, LaterFlagIsNamedAsSuch) {
   EXPECT_NE(run_complaint({"--cdrom", "a.iso"}).find("--cdrom is not in this version"), std::string::npos);
 }

@@ -166,6 +166,7 @@ void take_over(vm::MachineConfig& config, const vm::SavedConfig& saved) {
   config.kernel = saved.kernel;  // relative to where the first machine was started
   config.initrd = saved.initrd;
   config.cmdline = saved.cmdline;
+  if (auto cpu = cpu::parse_cpu(saved.cpu)) config.cpu = std::move(cpu).value();
 }
 
 /// The saved machine's disks at the places that --disk names, or where they were. What the guest sees of a disk stays.

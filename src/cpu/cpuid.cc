@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "cpu/cpu_model.h"
 #include "cpu/cpuid_features.h"
 
 namespace veneer::cpu {
@@ -81,15 +82,51 @@ bool is_vendor(const CpuidResult& leaf0, std::string_view vendor) {
 /// Bits an APIC id needs for `count` processors.
 unsigned id_bits(unsigned count) { return static_cast<unsigned>(std::bit_width(count - 1)); }
 
+bool is_amd(const CpuidResult& vendor) {
+  // Hygon's processors are AMD's; Zhaoxin's and VIA's follow Intel.
+  return is_vendor(vendor, "AuthenticAMD") || is_vendor(vendor, "HygonGenuine");
+}
+
+std::uint64_t enabled_xcr0() {
+  constexpr std::uint32_t OSXSAVE = 1u << 27;
+  if ((host_cpuid(1).ecx & OSXSAVE) == 0) return XCR0_X87;
+  std::uint32_t low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  std::uint64_t mask = low & (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512);
+  if ((mask & XCR0_AVX) == 0 || (mask & XCR0_AVX512) != XCR0_AVX512) mask &= ~XCR0_AVX512;
+  return mask;
+}
+
+/// AVX and AVX-512 need their XCR0 components, which a host's own settings may withhold.
+bool state_enabled(const FeatureBit& feature, std::uint64_t xcr0) {
+  const std::string_view name = feature.name;
+  if (name.starts_with("AVX512")) return (xcr0 & XCR0_AVX512) != 0;
+  constexpr std::string_view need_avx[] = {"AVX", "AVX2", "FMA", "F16C", "VAES", "VPCLMULQDQ"};
+  if (std::find(std::begin(need_avx), std::end(need_avx), name) != std::end(need_avx)) return (xcr0 & XCR0_AVX) != 0;
+  return true;
+}
+
+/// XCR0 of a guest with these features (SDM 1 13.3).
+std::uint64_t guest_xcr0(const FeatureSet& features, std::uint64_t host) {
+  const auto has = [&](Feature feature) { return features.test(static_cast<std::size_t>(feature)); };
+  if (!has(Feature::XSAVE)) return XCR0_X87;
+  std::uint64_t mask = host;
+  if (!has(Feature::AVX512F)) mask &= ~XCR0_AVX512;
+  if (!has(Feature::AVX)) mask &= ~(XCR0_AVX | XCR0_AVX512);
+  if (!has(Feature::SSE)) mask = XCR0_X87;
+  return mask;
+}
+
 /// Puts leaves together: the feature table first, then what describes this machine.
 class Builder {
  public:
-  Builder(unsigned vcpus, std::uint64_t tsc_hz) : vcpus_(std::max(vcpus, 1u)), tsc_hz_(tsc_hz) {
-    const CpuidResult vendor = host_cpuid(0);
-    // Hygon's processors are AMD's; Zhaoxin's and VIA's follow Intel.
-    amd_ = is_vendor(vendor, "AuthenticAMD") || is_vendor(vendor, "HygonGenuine");
+  Builder(const CpuIdentity& identity, const FeatureSet& features, unsigned vcpus, std::uint64_t tsc_hz)
+      : identity_(identity), features_(features), vcpus_(std::max(vcpus, 1u)), tsc_hz_(tsc_hz) {
+    host_amd_ = is_amd(host_cpuid(0));
+    amd_ = identity.intel_vendor ? false : host_amd_;
     intel_ = !amd_;
-    xcr0_mask_ = choose_xcr0();
+    host_xcr0_ = enabled_xcr0();
+    xcr0_mask_ = guest_xcr0(features, host_xcr0_);
   }
 
   std::vector<Leaf> build() {
@@ -102,11 +139,17 @@ class Builder {
     add_hypervisor();
     add_frequencies();
     add_sizes();
+    cut();
     return std::move(leaves_);
   }
 
   std::uint64_t xcr0_mask() const { return xcr0_mask_; }
+  std::uint64_t host_xcr0() const { return host_xcr0_; }
+  bool amd() const { return amd_; }
   unsigned physical_bits() const {
+    // Without PAE, PSE-36 or long mode nothing above 4 GiB can be named (SDM 3A 4.1.4).
+    if (!has(Feature::PAE) && !has(Feature::PSE36)) return 32;
+    if (!has(Feature::LONG_MODE)) return 36;
     const unsigned bits = host_cpuid(0x80000008).eax & 0xff;
     return bits == 0 ? 36 : std::min(bits, 52u);
   }
@@ -124,65 +167,47 @@ class Builder {
 
   static bool has_subleaves(std::uint32_t leaf) { return leaf == 7 || leaf == 0xd; }
 
-  bool offered(const FeatureBit& feature) const {
-    switch (feature.source) {
-      case FeatureSource::Host: {
-        const CpuidResult host = host_cpuid(feature.leaf, feature.subleaf);
-        return (register_of(host, feature.reg) >> feature.bit & 1) != 0 && state_enabled(feature);
-      }
-      case FeatureSource::Engine:
-        return true;
-      case FeatureSource::Topology:
-        return vcpus_ > 1;
-      case FeatureSource::Intel:
-        return intel_;
-      case FeatureSource::Amd:
-        return amd_;
-    }
-    return false;
+  bool has(Feature feature) const { return features_.test(static_cast<std::size_t>(feature)); }
+
+  std::uint32_t max_extended_leaf() const {
+    if (identity_.max_extended_leaf) return *identity_.max_extended_leaf;
+    return amd_ ? max_extended_leaf_amd : max_extended_leaf_intel;
   }
 
-  /// AVX and AVX-512 need their XCR0 components, which a host's own settings may withhold.
-  bool state_enabled(const FeatureBit& feature) const {
-    const std::string_view name = feature.name;
-    if (name.starts_with("AVX512")) return (xcr0_mask_ & XCR0_AVX512) != 0;
-    constexpr std::string_view need_avx[] = {"AVX", "AVX2", "FMA", "F16C", "VAES", "VPCLMULQDQ"};
-    if (std::find(std::begin(need_avx), std::end(need_avx), name) != std::end(need_avx)) {
-      return (xcr0_mask_ & XCR0_AVX) != 0;
-    }
-    return true;
-  }
-
-  static std::uint64_t choose_xcr0() {
-    constexpr std::uint32_t OSXSAVE = 1u << 27;
-    if ((host_cpuid(1).ecx & OSXSAVE) == 0) return XCR0_X87;
-    std::uint32_t low = 0, high = 0;
-    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    std::uint64_t mask = low & (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512);
-    if ((mask & XCR0_AVX) == 0 || (mask & XCR0_AVX512) != XCR0_AVX512) mask &= ~XCR0_AVX512;
-    return mask;
-  }
-
-  /// Vendor, family, model, stepping and brand are the host's: guests choose code paths by them.
+  /// Vendor, family, model and stepping are the host's unless the model is a certain processor: guests choose code
+  /// paths and workarounds by them.
   void add_identity() {
-    at(0) = host_cpuid(0);
-    at(0).eax = max_basic_leaf;
-    at(1).eax = host_cpuid(1).eax;
-    const std::uint32_t ids = std::min(1u << id_bits(vcpus_), 255u);
-    at(1).ebx = (host_cpuid(1).ebx & 0x0000ff00u) | ids << 16;  // CLFLUSH size; APIC ids in the package
-    at(0x80000000) = host_cpuid(0x80000000);
-    at(0x80000000).eax = amd_ ? max_extended_leaf_amd : max_extended_leaf_intel;
+    at(0) = identity_.intel_vendor ? CpuidResult{0, 0x756e6547, 0x6c65746e, 0x49656e69} : host_cpuid(0);
+    at(0).eax = identity_.max_basic_leaf.value_or(max_basic_leaf);
+    at(1).eax = identity_.signature.value_or(host_cpuid(1).eax);
+    // CLFLUSH size; APIC ids in the package
+    if (has(Feature::CLFLUSH)) at(1).ebx = host_cpuid(1).ebx & 0x0000ff00u;
+    if (has(Feature::HTT) || !identity_.signature) at(1).ebx |= std::min(1u << id_bits(vcpus_), 255u) << 16;
+    at(0x80000000) = amd_ ? host_cpuid(0x80000000) : CpuidResult{};
+    at(0x80000000).eax = max_extended_leaf();
     if (amd_) {
       at(0x80000001).eax = host_cpuid(0x80000001).eax;
       at(0x80000001).ebx = host_cpuid(0x80000001).ebx & 0xf0000000u;  // package type
     }
-    for (std::uint32_t leaf = 0x80000002; leaf <= 0x80000004; ++leaf) at(leaf) = host_cpuid(leaf);
+    add_brand();
+  }
+
+  void add_brand() {
+    constexpr std::uint32_t first = 0x80000002;
+    if (identity_.brand.empty()) {
+      for (std::uint32_t leaf = first; leaf < first + 3; ++leaf) at(leaf) = host_cpuid(leaf);
+      return;
+    }
+    char text[48] = {};
+    std::memcpy(text, identity_.brand.data(), std::min(identity_.brand.size(), sizeof text - 1));
+    for (std::uint32_t leaf = 0; leaf < 3; ++leaf) std::memcpy(&at(first + leaf), text + 16 * leaf, 16);
   }
 
   void add_feature_bits() {
-    for (const FeatureBit& feature : feature_bits) {
+    for (std::size_t i = 0; i < feature_count; ++i) {
+      const FeatureBit& feature = feature_bits[i];
       CpuidResult& result = has_subleaves(feature.leaf) ? at(feature.leaf, feature.subleaf) : at(feature.leaf);
-      if (offered(feature)) register_of(result, feature.reg) |= 1u << feature.bit;
+      if (features_.test(i)) register_of(result, feature.reg) |= 1u << feature.bit;
     }
     at(7, 0).eax = 1;  // highest subleaf
   }
@@ -196,7 +221,9 @@ class Builder {
   /// Cache sizes are the host's; who shares them is this machine's (one-thread cores, the last level for all).
   void add_caches() {
     if (intel_) {
-      at(2) = host_cpuid(2);
+      // Of an AMD host nothing is known in leaf 2's terms: FFh says that leaf 4 has it (SDM 2A table 3-12).
+      constexpr CpuidResult see_leaf_4{0x00ff0001, 0, 0, 0};
+      at(2) = host_amd_ ? see_leaf_4 : host_cpuid(2);
       add_cache_leaf(4);
     } else {
       at(0x80000005) = host_cpuid(0x80000005);
@@ -208,7 +235,8 @@ class Builder {
   void add_cache_leaf(std::uint32_t leaf) {
     constexpr std::uint32_t max_caches = 8;
     for (std::uint32_t index = 0; index < max_caches; ++index) {
-      CpuidResult cache = host_cpuid(leaf, index);
+      // Both vendors' leaves have the same fields.
+      CpuidResult cache = host_cpuid(host_amd_ ? 0x8000001d : 4, index);
       const std::uint32_t type = cache.eax & 0x1f;
       if (type == 0) {
         at(leaf, index) = {};
@@ -235,7 +263,7 @@ class Builder {
   }
 
   void add_xsave() {
-    if ((at(1).ecx & 1u << 26) == 0) return;
+    if (!has(Feature::XSAVE)) return;
     CpuidResult& sizes = at(0xd, 0);
     sizes.eax = static_cast<std::uint32_t>(xcr0_mask_);
     std::uint32_t largest = xsave_legacy_bytes;
@@ -253,6 +281,7 @@ class Builder {
 
   /// We speak KVM's paravirtual clock, so that guests need no PIT to find the TSC's frequency.
   void add_hypervisor() {
+    if (!has(Feature::HYPERVISOR)) return;
     CpuidResult& signature = at(hypervisor_base);
     signature = {hypervisor_max_leaf, 0x4b4d564b, 0x564b4d56, 0x4d};  // "KVMKVMKVM\0\0\0"
     at(hypervisor_base + 1).eax = KVM_FEATURE_CLOCKSOURCE | KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 |
@@ -290,15 +319,27 @@ class Builder {
 
   void add_sizes() {
     constexpr std::uint32_t virtual_bits = 48;  // no LA57
+    if (!has(Feature::LONG_MODE)) return;
     CpuidResult& sizes = at(0x80000008);
     sizes.eax = virtual_bits << 8 | physical_bits();
     if (amd_) sizes.ecx = id_bits(vcpus_) << 12 | std::min(vcpus_ - 1, 255u);
   }
 
+  /// Old processors end early, and what they end with nobody has described.
+  void cut() {
+    const std::uint32_t basic = at(0).eax, extended = max_extended_leaf();
+    std::erase_if(leaves_, [&](const Leaf& entry) {
+      if (entry.leaf >= 0x80000000) return entry.leaf > extended;
+      return entry.leaf < hypervisor_base && entry.leaf > basic;
+    });
+  }
+
+  const CpuIdentity& identity_;
+  const FeatureSet& features_;
   unsigned vcpus_;
   std::uint64_t tsc_hz_;
-  bool amd_ = false, intel_ = false;
-  std::uint64_t xcr0_mask_ = 0;
+  bool host_amd_ = false, amd_ = false, intel_ = false;
+  std::uint64_t xcr0_mask_ = 0, host_xcr0_ = 0;
   std::vector<Leaf> leaves_;
 };
 
@@ -328,14 +369,55 @@ std::uint32_t xsave_bytes(const std::vector<Leaf>& leaves, std::uint64_t compone
 
 }  // namespace
 
-CpuidPolicy CpuidPolicy::host(unsigned vcpus, std::uint64_t tsc_hz) {
-  Builder builder(vcpus, tsc_hz);
+FeatureSet host_features(unsigned vcpus) {
+  const bool amd = is_amd(host_cpuid(0));
+  const std::uint64_t xcr0 = enabled_xcr0();
+  const auto offered = [&](const FeatureBit& feature) {
+    switch (feature.source) {
+      case FeatureSource::Host:
+      case FeatureSource::Behaviour:
+        return (register_of(host_cpuid(feature.leaf, feature.subleaf), feature.reg) >> feature.bit & 1) != 0 &&
+               state_enabled(feature, xcr0);
+      case FeatureSource::Engine:
+        return true;
+      case FeatureSource::Topology:
+        return vcpus > 1;
+      case FeatureSource::Intel:
+        return !amd;
+      case FeatureSource::Amd:
+        return amd;
+    }
+    return false;
+  };
+  FeatureSet set;
+  for (std::size_t i = 0; i < feature_count; ++i) set.set(i, offered(feature_bits[i]));
+  return set;
+}
+
+Result<CpuidPolicy> CpuidPolicy::make(const CpuChoice& choice, unsigned vcpus, std::uint64_t tsc_hz) {
+  TRY(const FeatureSet features, choice.features(host_features(vcpus)));
+  const CpuIdentity identity = choice.identity();
+  Builder builder(identity, features, vcpus, tsc_hz);
   CpuidPolicy policy;
   policy.leaves_ = builder.build();
+  policy.max_basic_leaf_ = policy.leaves_.front().result.eax;
   policy.xcr0_mask_ = builder.xcr0_mask();
+  policy.host_xcr0_ = builder.host_xcr0();
   policy.physical_bits_ = builder.physical_bits();
+  policy.amd_ = builder.amd();
   policy.tsc_hz_ = tsc_hz;
   return policy;
+}
+
+CpuidPolicy CpuidPolicy::host(unsigned vcpus, std::uint64_t tsc_hz) {
+  return make(CpuChoice{}, vcpus, tsc_hz).value();  // the host has what the host has
+}
+
+unsigned CpuidPolicy::family() const {
+  const Leaf* entry = find_leaf(leaves_, 1, 0);
+  const std::uint32_t signature = entry != nullptr ? entry->result.eax : 0;
+  const unsigned family = signature >> 8 & 0xf;
+  return family == 0xf ? family + (signature >> 20 & 0xff) : family;
 }
 
 CpuidResult CpuidPolicy::query(std::uint32_t leaf, std::uint32_t subleaf, const Dynamic& dynamic) const {
@@ -353,6 +435,7 @@ CpuidResult CpuidPolicy::query(std::uint32_t leaf, std::uint32_t subleaf, const 
       break;
     case 0xb:
       // Also in the subleaves past the last level (SDM 2A, CPUID leaf 0BH); ECX[7:0] echoes the input.
+      if (max_basic_leaf_ < leaf) break;
       result.edx = dynamic.apic_id;
       if (entry == nullptr) result.ecx = subleaf & 0xff;
       break;

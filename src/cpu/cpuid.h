@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/result.h"
+
 namespace veneer::cpu {
 
 /// What CPUID puts into EAX, EBX, ECX, EDX.
@@ -11,6 +13,8 @@ struct CpuidResult {
   std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
   bool operator==(const CpuidResult&) const = default;
 };
+
+struct CpuChoice;
 
 /// A fixed table of leaves, made once before vCPUs run. Dynamic bits (OSXSAVE, APIC id, APIC enable, XSAVE sizes)
 /// are filled in by query().
@@ -25,19 +29,28 @@ class CpuidPolicy {
   /// What of a vCPU's state CPUID shows.
   struct Dynamic {
     std::uint32_t apic_id = 0;
-    bool osxsave = false;       ///< CR4.OSXSAVE
-    bool apic_enabled = true;   ///< IA32_APIC_BASE bit 11
+    bool osxsave = false;      ///< CR4.OSXSAVE
+    bool apic_enabled = true;  ///< IA32_APIC_BASE bit 11
     std::uint64_t xcr0 = 1;
   };
 
   /// The host's CPU as a guest may see it: host features that the translator supports, Veneer's own hypervisor
   /// leaves (KVM signature, kvmclock, TSC frequency).
   static CpuidPolicy host(unsigned vcpus, std::uint64_t tsc_hz);
+  /// The processor of --cpu (cpu_model.h). An error when this host lacks what it needs.
+  static Result<CpuidPolicy> make(const CpuChoice& choice, unsigned vcpus, std::uint64_t tsc_hz);
 
   CpuidResult query(std::uint32_t leaf, std::uint32_t subleaf, const Dynamic& dynamic) const;
 
   /// XCR0 bits a guest may set.
   std::uint64_t xcr0_mask() const { return xcr0_mask_; }
+  /// XCR0 components of the host, which an engine has to keep for a guest that runs natively: the guest may have SSE
+  /// without XSAVE.
+  std::uint64_t host_xcr0() const { return host_xcr0_; }
+  /// The guest sees AMD's (or Hygon's) vendor name, and AMD's ways.
+  bool amd() const { return amd_; }
+  /// Display family (SDM 2A figure 3-6): 4 is a 486, 6 everything Intel makes since.
+  unsigned family() const;
   /// Physical address width in bits.
   unsigned physical_bits() const { return physical_bits_; }
   std::uint64_t tsc_hz() const { return tsc_hz_; }
@@ -49,6 +62,9 @@ class CpuidPolicy {
  private:
   std::vector<Leaf> leaves_;
   std::uint64_t xcr0_mask_ = 1;
+  std::uint64_t host_xcr0_ = 1;
+  std::uint32_t max_basic_leaf_ = 0;
+  bool amd_ = false;
   std::uint64_t tsc_hz_ = 0;
   unsigned physical_bits_ = 40;
 };

@@ -1,7 +1,10 @@
 // Names for the CPUID feature bits of cpuid_features.inc.
 #pragma once
 
+#include <bitset>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 
 #include "cpu/cpuid.h"
 
@@ -14,7 +17,7 @@ enum class Feature : std::uint8_t {
 };
 
 /// Who provides a feature (cpuid_features.inc).
-enum class FeatureSource : std::uint8_t { Host, Engine, Topology, Intel, Amd };
+enum class FeatureSource : std::uint8_t { Host, Engine, Topology, Intel, Amd, Behaviour };
 
 struct FeatureBit {
   const char* name;
@@ -30,6 +33,13 @@ inline constexpr FeatureBit feature_bits[] = {
 #include "cpu/cpuid_features.inc"
 #undef FEATURE
 };
+
+inline constexpr std::size_t feature_count = std::size(feature_bits);
+/// Indexed by Feature.
+using FeatureSet = std::bitset<feature_count>;
+
+/// What a guest could be offered here: host features that the translator supports, and the engine's own.
+FeatureSet host_features(unsigned vcpus);
 
 /// True when the guest's CPUID shows the feature.
 inline bool has(const CpuidPolicy& policy, Feature feature) {

@@ -65,41 +65,54 @@ constexpr MsrRow command(std::uint32_t index, const char* name, std::uint64_t wr
 constexpr MsrRow apic(std::uint32_t index, const char* name) {
   return {index, name, MsrKind::Apic, MsrCheck::Any, 0, 0, nullptr};
 }
+/// The row exists for guests that are shown one of the features.
+constexpr MsrRow with(MsrRow row, Feature feature, std::optional<Feature> other = {},
+                      std::optional<Feature> third = {}) {
+  row.needs = {feature, other, third};
+  return row;
+}
+constexpr MsrRow amd(MsrRow row) {
+  row.amd = true;
+  return row;
+}
 constexpr MsrRow special(std::uint32_t index, const char* name, MsrKind kind, Field field,
                          MsrCheck check = MsrCheck::Any) {
   return {index, name, kind, check, ~std::uint64_t{0}, 0, field};
 }
 
 #define FIELD(member) [](ArchState& state) -> std::uint64_t& { return state.member; }
-#define MTRR_FIXED(index, name, n) stored(index, name, FIELD(mtrr_fixed[n]), MsrCheck::MtrrTypes)
-#define MTRR_PAIR(n)                                                                               \
-  stored(0x200 + 2 * n, "IA32_MTRR_PHYSBASE" #n, FIELD(mtrr_variable[2 * n]), MsrCheck::MtrrBase), \
-      stored(0x201 + 2 * n, "IA32_MTRR_PHYSMASK" #n, FIELD(mtrr_variable[2 * n + 1]), MsrCheck::MtrrMask)
+#define MTRR_FIXED(index, name, n) with(stored(index, name, FIELD(mtrr_fixed[n]), MsrCheck::MtrrTypes), Feature::MTRR)
+#define MTRR_PAIR(n)                                                                                            \
+  with(stored(0x200 + 2 * n, "IA32_MTRR_PHYSBASE" #n, FIELD(mtrr_variable[2 * n]), MsrCheck::MtrrBase),         \
+       Feature::MTRR),                                                                                          \
+      with(stored(0x201 + 2 * n, "IA32_MTRR_PHYSMASK" #n, FIELD(mtrr_variable[2 * n + 1]), MsrCheck::MtrrMask), \
+           Feature::MTRR)
 
 // By index. "Ignored" rows are what Linux (L) and Windows (W) probe without asking CPUID first.
 constexpr MsrRow rows[] = {
     // Pentium machine-check pair: W reads them.
     ignored(0x0, "P5_MC_ADDR"),
     ignored(0x1, "P5_MC_TYPE"),
-    special(0x10, "IA32_TIME_STAMP_COUNTER", MsrKind::Tsc, nullptr),
+    with(special(0x10, "IA32_TIME_STAMP_COUNTER", MsrKind::Tsc, nullptr), Feature::TSC),
     // kvmclock of kernels before 2.6.35.
-    special(0x11, "MSR_KVM_WALL_CLOCK", MsrKind::PvClock, FIELD(kvm_wall_clock)),
-    special(0x12, "MSR_KVM_SYSTEM_TIME", MsrKind::PvClock, FIELD(kvm_system_time)),
+    with(special(0x11, "MSR_KVM_WALL_CLOCK", MsrKind::PvClock, FIELD(kvm_wall_clock)), Feature::HYPERVISOR),
+    with(special(0x12, "MSR_KVM_SYSTEM_TIME", MsrKind::PvClock, FIELD(kvm_system_time)), Feature::HYPERVISOR),
     constant(0x17, "IA32_PLATFORM_ID", 0),
-    apic(0x1b, "IA32_APIC_BASE"),
+    with(apic(0x1b, "IA32_APIC_BASE"), Feature::APIC),
     ignored(0x2a, "EBL_CR_POWERON"),  // W
     constant(0x3a, "IA32_FEATURE_CONTROL", feature_control_locked),
-    special(0x3b, "IA32_TSC_ADJUST", MsrKind::TscAdjust, FIELD(tsc_adjust)),
-    stored(0x48, "IA32_SPEC_CTRL", FIELD(spec_ctrl), MsrCheck::Mask, SPEC_CTRL_IBRS_STIBP_SSBD),
-    command(0x49, "IA32_PRED_CMD", PRED_CMD_IBPB),
+    with(special(0x3b, "IA32_TSC_ADJUST", MsrKind::TscAdjust, FIELD(tsc_adjust)), Feature::TSC_ADJUST),
+    with(stored(0x48, "IA32_SPEC_CTRL", FIELD(spec_ctrl), MsrCheck::Mask, SPEC_CTRL_IBRS_STIBP_SSBD),
+         Feature::SPEC_CTRL, Feature::AMD_IBRS),
+    with(command(0x49, "IA32_PRED_CMD", PRED_CMD_IBPB), Feature::SPEC_CTRL, Feature::AMD_IBRS),
     ignored(0x79, "IA32_BIOS_UPDT_TRIG"),
     ignored(0x8b, "IA32_BIOS_SIGN_ID", microcode_revision),  // AMD: PATCH_LEVEL
     ignored(0xce, "MSR_PLATFORM_INFO"),                      // L, W on Intel
-    constant(0xfe, "IA32_MTRRCAP", mtrr_capabilities),
-    constant(0x10a, "IA32_ARCH_CAPABILITIES", arch_capabilities),
-    stored(0x174, "IA32_SYSENTER_CS", FIELD(sysenter_cs)),
-    stored(0x175, "IA32_SYSENTER_ESP", FIELD(sysenter_esp), MsrCheck::Canonical),
-    stored(0x176, "IA32_SYSENTER_EIP", FIELD(sysenter_eip), MsrCheck::Canonical),
+    with(constant(0xfe, "IA32_MTRRCAP", mtrr_capabilities), Feature::MTRR),
+    with(constant(0x10a, "IA32_ARCH_CAPABILITIES", arch_capabilities), Feature::ARCH_CAPABILITIES),
+    with(stored(0x174, "IA32_SYSENTER_CS", FIELD(sysenter_cs)), Feature::SEP),
+    with(stored(0x175, "IA32_SYSENTER_ESP", FIELD(sysenter_esp), MsrCheck::Canonical), Feature::SEP),
+    with(stored(0x176, "IA32_SYSENTER_EIP", FIELD(sysenter_eip), MsrCheck::Canonical), Feature::SEP),
     constant(0x179, "IA32_MCG_CAP", 0),  // no banks
     ignored(0x17a, "IA32_MCG_STATUS"),
     ignored(0x198, "IA32_PERF_STATUS"),  // W
@@ -129,39 +142,43 @@ constexpr MsrRow rows[] = {
     MTRR_FIXED(0x26d, "IA32_MTRR_FIX4K_E8000", 8),
     MTRR_FIXED(0x26e, "IA32_MTRR_FIX4K_F0000", 9),
     MTRR_FIXED(0x26f, "IA32_MTRR_FIX4K_F8000", 10),
-    stored(0x277, "IA32_PAT", FIELD(pat), MsrCheck::Pat),
-    stored(0x2ff, "IA32_MTRR_DEF_TYPE", FIELD(mtrr_def_type), MsrCheck::MtrrDefault),
-    apic(0x6e0, "IA32_TSC_DEADLINE"),
-    apic(0x800, "x2APIC 0x800-0x8ff"),
-    special(0x4b564d00, "MSR_KVM_WALL_CLOCK_NEW", MsrKind::PvClock, FIELD(kvm_wall_clock)),
-    special(0x4b564d01, "MSR_KVM_SYSTEM_TIME_NEW", MsrKind::PvClock, FIELD(kvm_system_time)),
-    stored(0x4b564d03, "MSR_KVM_STEAL_TIME", FIELD(kvm_steal_time), MsrCheck::Mask, ~STEAL_TIME_RESERVED),
-    special(0xc0000080, "IA32_EFER", MsrKind::Efer, FIELD(efer)),
-    stored(0xc0000081, "IA32_STAR", FIELD(star)),
-    stored(0xc0000082, "IA32_LSTAR", FIELD(lstar), MsrCheck::Canonical),
-    stored(0xc0000083, "IA32_CSTAR", FIELD(cstar), MsrCheck::Canonical),
-    stored(0xc0000084, "IA32_FMASK", FIELD(sfmask)),
-    special(0xc0000100, "IA32_FS_BASE", MsrKind::FsBase, FIELD(segments[FS].base), MsrCheck::Canonical),
-    special(0xc0000101, "IA32_GS_BASE", MsrKind::GsBase, FIELD(segments[GS].base), MsrCheck::Canonical),
-    stored(0xc0000102, "IA32_KERNEL_GS_BASE", FIELD(kernel_gs_base), MsrCheck::Canonical),
-    stored(0xc0000103, "IA32_TSC_AUX", FIELD(tsc_aux), MsrCheck::Mask, low_32),
+    with(stored(0x277, "IA32_PAT", FIELD(pat), MsrCheck::Pat), Feature::PAT),
+    with(stored(0x2ff, "IA32_MTRR_DEF_TYPE", FIELD(mtrr_def_type), MsrCheck::MtrrDefault), Feature::MTRR),
+    with(apic(0x6e0, "IA32_TSC_DEADLINE"), Feature::TSC_DEADLINE),
+    with(apic(0x800, "x2APIC 0x800-0x8ff"), Feature::X2APIC),
+    with(special(0x4b564d00, "MSR_KVM_WALL_CLOCK_NEW", MsrKind::PvClock, FIELD(kvm_wall_clock)), Feature::HYPERVISOR),
+    with(special(0x4b564d01, "MSR_KVM_SYSTEM_TIME_NEW", MsrKind::PvClock, FIELD(kvm_system_time)), Feature::HYPERVISOR),
+    with(stored(0x4b564d03, "MSR_KVM_STEAL_TIME", FIELD(kvm_steal_time), MsrCheck::Mask, ~STEAL_TIME_RESERVED),
+         Feature::HYPERVISOR),
+    with(special(0xc0000080, "IA32_EFER", MsrKind::Efer, FIELD(efer)), Feature::SYSCALL, Feature::NX,
+         Feature::LONG_MODE),
+    with(stored(0xc0000081, "IA32_STAR", FIELD(star)), Feature::SYSCALL),
+    with(stored(0xc0000082, "IA32_LSTAR", FIELD(lstar), MsrCheck::Canonical), Feature::LONG_MODE),
+    with(stored(0xc0000083, "IA32_CSTAR", FIELD(cstar), MsrCheck::Canonical), Feature::LONG_MODE),
+    with(stored(0xc0000084, "IA32_FMASK", FIELD(sfmask), MsrCheck::Mask, low_32), Feature::LONG_MODE),
+    with(special(0xc0000100, "IA32_FS_BASE", MsrKind::FsBase, FIELD(segments[FS].base), MsrCheck::Canonical),
+         Feature::LONG_MODE),
+    with(special(0xc0000101, "IA32_GS_BASE", MsrKind::GsBase, FIELD(segments[GS].base), MsrCheck::Canonical),
+         Feature::LONG_MODE),
+    with(stored(0xc0000102, "IA32_KERNEL_GS_BASE", FIELD(kernel_gs_base), MsrCheck::Canonical), Feature::LONG_MODE),
+    with(stored(0xc0000103, "IA32_TSC_AUX", FIELD(tsc_aux), MsrCheck::Mask, low_32), Feature::RDTSCP),
     // AMD's own (APM 2 appendix A, the families' PPRs); Intel guests do not ask.
-    ignored(0xc0010010, "SYSCFG"),
-    ignored(0xc0010015, "HWCR", HWCR_TSC_FREQ_SEL),
-    ignored(0xc001001a, "TOP_MEM"),
-    ignored(0xc001001d, "TOP_MEM2"),
-    ignored(0xc001001f, "NB_CFG"),
-    ignored(0xc0010020, "PATCH_LOADER"),
-    ignored(0xc0010055, "INT_PENDING"),
-    ignored(0xc0010058, "MMIO_CFG_BASE"),
-    ignored(0xc0010140, "OSVW_ID_LENGTH", osvw_length),
-    ignored(0xc0010141, "OSVW_STATUS"),
-    ignored(0xc0011020, "LS_CFG"),
-    ignored(0xc0011021, "IC_CFG"),
-    ignored(0xc0011022, "DC_CFG"),
-    ignored(0xc0011023, "BU_CFG"),
-    ignored(0xc0011029, "DE_CFG", DE_CFG_LFENCE_SERIALIZE),
-    ignored(0xc001102a, "BU_CFG2"),
+    amd(ignored(0xc0010010, "SYSCFG")),
+    amd(ignored(0xc0010015, "HWCR", HWCR_TSC_FREQ_SEL)),
+    amd(ignored(0xc001001a, "TOP_MEM")),
+    amd(ignored(0xc001001d, "TOP_MEM2")),
+    amd(ignored(0xc001001f, "NB_CFG")),
+    amd(ignored(0xc0010020, "PATCH_LOADER")),
+    amd(ignored(0xc0010055, "INT_PENDING")),
+    amd(ignored(0xc0010058, "MMIO_CFG_BASE")),
+    with(ignored(0xc0010140, "OSVW_ID_LENGTH", osvw_length), Feature::OSVW),
+    with(ignored(0xc0010141, "OSVW_STATUS"), Feature::OSVW),
+    amd(ignored(0xc0011020, "LS_CFG")),
+    amd(ignored(0xc0011021, "IC_CFG")),
+    amd(ignored(0xc0011022, "DC_CFG")),
+    amd(ignored(0xc0011023, "BU_CFG")),
+    amd(ignored(0xc0011029, "DE_CFG", DE_CFG_LFENCE_SERIALIZE)),
+    amd(ignored(0xc001102a, "BU_CFG2")),
 };
 
 #undef MTRR_PAIR
@@ -196,6 +213,15 @@ const MsrRow* find_msr(std::uint32_t index) {
   const MsrRow* found = std::lower_bound(std::begin(rows), std::end(rows), index,
                                          [](const MsrRow& row, std::uint32_t wanted) { return row.index < wanted; });
   return found != std::end(rows) && found->index == index ? found : nullptr;
+}
+
+const MsrRow* find_msr(std::uint32_t index, const CpuidPolicy& cpuid) {
+  const MsrRow* row = find_msr(index);
+  if (row == nullptr || (row->amd && !cpuid.amd())) return nullptr;
+  if (!row->needs[0]) return row;
+  for (const std::optional<Feature>& feature : row->needs)
+    if (feature && has(cpuid, *feature)) return row;
+  return nullptr;
 }
 
 bool msr_value_allowed(const MsrRow& row, const CpuidPolicy& cpuid, std::uint64_t value) {
@@ -233,8 +259,8 @@ std::optional<std::uint64_t> efer_after_write(std::uint64_t current, std::uint64
   return (value & ~EFER_LMA) | (current & EFER_LMA);
 }
 
-std::optional<std::uint64_t> read_msr(const ArchState& state, const CpuidPolicy&, std::uint32_t index) {
-  const MsrRow* row = find_msr(index);
+std::optional<std::uint64_t> read_msr(const ArchState& state, const CpuidPolicy& cpuid, std::uint32_t index) {
+  const MsrRow* row = find_msr(index, cpuid);
   if (row == nullptr) return std::nullopt;
   switch (row->kind) {
     case MsrKind::Constant:
@@ -256,7 +282,7 @@ std::optional<std::uint64_t> read_msr(const ArchState& state, const CpuidPolicy&
 }
 
 bool write_msr(ArchState& state, const CpuidPolicy& cpuid, std::uint32_t index, std::uint64_t value) {
-  const MsrRow* row = find_msr(index);
+  const MsrRow* row = find_msr(index, cpuid);
   if (row == nullptr || !msr_value_allowed(*row, cpuid, value)) return false;
   switch (row->kind) {
     case MsrKind::Ignored:

@@ -4,10 +4,12 @@
 // kinds that are live engine or APIC state itself, and uses read_msr()/write_msr() for the rest.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 
 #include "cpu/cpuid.h"
+#include "cpu/cpuid_features.h"
 #include "cpu/state.h"
 
 namespace veneer::cpu {
@@ -47,10 +49,15 @@ struct MsrRow {
   std::uint64_t writable = ~std::uint64_t{0};           ///< for MsrCheck::Mask
   std::uint64_t value = 0;                              ///< for Constant and Ignored
   std::uint64_t& (*field)(ArchState& state) = nullptr;  ///< for Stored, PvClock, TscAdjust, FsBase, GsBase, Efer
+  /// The guest's CPUID has to show one of these; empty: nothing special.
+  std::array<std::optional<Feature>, 3> needs{};
+  bool amd = false;  ///< exists on AMD's processors only
 };
 
 /// The row of an MSR, or nullptr: #GP(0). The x2APIC range 0x800-0x8ff shares one row.
 const MsrRow* find_msr(std::uint32_t index);
+/// The same for a guest with this CPUID: nullptr also when the MSR belongs to a feature that it does not show.
+const MsrRow* find_msr(std::uint32_t index, const CpuidPolicy& cpuid);
 
 /// RDMSR of everything that does not need the APIC or the time (kinds Apic and Tsc). nullopt: #GP(0).
 std::optional<std::uint64_t> read_msr(const ArchState& state, const CpuidPolicy& cpuid, std::uint32_t index);

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "cpu/cpu_model.h"
+
 namespace veneer::cpu {
 namespace {
 
@@ -108,6 +110,46 @@ TEST_F(Msr, EferActiveBitIsReadOnly) {
 TEST_F(Msr, TscAuxIs32BitsWide) {
   EXPECT_TRUE(write(0xc0000103, 0xffffffff));
   EXPECT_FALSE(write(0xc0000103, 0x100000000));
+}
+
+TEST_F(Msr, FmaskIs32BitsWide) { EXPECT_FALSE(write(0xc0000084, 0x100000000)); }
+
+/// With a processor of --cpu.
+class MsrOf : public Msr {
+ protected:
+  void processor(const std::string& text) {
+    auto made = CpuidPolicy::make(parse_cpu(text).value(), 1, 2'000'000'000);
+    ASSERT_TRUE(made);
+    cpuid_ = std::move(made).value();
+  }
+};
+
+TEST_F(MsrOf, AnAbsentFeatureHasNoMsrs) {
+  processor("host,-mtrr,-tsc_adjust,-rdtscp");
+  EXPECT_EQ(read(0xfe), std::nullopt);
+  EXPECT_EQ(read(0x20f), std::nullopt);
+  EXPECT_FALSE(write(0x250, 0));
+  EXPECT_EQ(read(IA32_TSC_ADJUST), std::nullopt);
+  EXPECT_EQ(read(0xc0000103), std::nullopt);
+  EXPECT_TRUE(read(IA32_PAT).has_value());
+}
+
+TEST_F(MsrOf, A32BitProcessorHasNoLongModeMsrs) {
+  processor("pentium3");
+  for (const std::uint32_t index : {IA32_EFER, 0xc0000081u, IA32_LSTAR, 0xc0000084u, 0xc0000100u, 0xc0000102u})
+    EXPECT_EQ(read(index), std::nullopt) << std::hex << index;
+  EXPECT_TRUE(read(0x174).has_value()) << "SYSENTER is there";
+}
+
+TEST_F(MsrOf, EferBitsFollowTheirFeatures) {
+  processor("host,-nx");
+  EXPECT_FALSE(write(IA32_EFER, EFER_NXE));
+  EXPECT_TRUE(write(IA32_EFER, EFER_SCE));
+}
+
+TEST_F(MsrOf, IntelsProcessorsHaveNoneOfAmds) {
+  processor("core2duo");
+  EXPECT_EQ(read(0xc0010015), std::nullopt);
 }
 
 TEST(ResetState, IsAtTheResetVector) {

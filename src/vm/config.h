@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "base/units.h"
+#include "boot/linux.h"
+#include "cpu/cpu_model.h"
 #include "cpu/engine.h"
 #include "disk/image.h"
 #include "disk/io/disk.h"
@@ -64,14 +66,16 @@ struct MachineConfig {
   MachineKind machine = MachineKind::Pc;
   EngineKind engine = EngineKind::Auto;
   cpu::EngineOptions engine_options;
+  cpu::CpuChoice cpu;
 
   unsigned cpus = 1;                       ///< 1 to max_cpus
   std::uint64_t memory_bytes = 512 * MiB;  ///< guest RAM, a multiple of the page size
   bool prealloc = false;                   ///< populate guest RAM before the guest starts
 
-  std::string kernel;   ///< path of a Linux bzImage; required
-  std::string initrd;   ///< path of an initial RAM disk; empty: none
-  std::string cmdline;  ///< kernel command line
+  std::string kernel;                     ///< path of a Linux bzImage; required
+  std::string initrd;                     ///< path of an initial RAM disk; empty: none
+  std::string cmdline;                    ///< kernel command line
+  std::vector<boot::BootModule> modules;  ///< files beside a PVH or multiboot kernel
 
   std::vector<DiskConfig> disks;  ///< in the order in which the guest finds those of one kind; at most max_disks
 

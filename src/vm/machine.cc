@@ -64,6 +64,8 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
   if (const std::string warning = memory_warning(config_.memory_bytes, measure_host_memory()); !warning.empty())
     log_warning("{}", warning);
   volunteer_for_oom();
+  TRY(const cpu::FeatureSet features, config_.cpu.features(cpu::host_features(config_.cpus)));
+  long_mode_ = features.test(static_cast<std::size_t>(cpu::Feature::LONG_MODE));
   TRY_VOID(add_memory());
   std::optional<MachineFile> saved;
   if (config_.restore.empty()) {
@@ -81,14 +83,22 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
       return std::move(fits).error().context("saved machine " + config_.restore);
     tsc_hz = saved->config.tsc_hz;
   }
-  cpuid_ = std::make_unique<cpu::CpuidPolicy>(cpu::CpuidPolicy::host(config_.cpus, tsc_hz));
+  TRY(auto cpuid, cpu::CpuidPolicy::make(config_.cpu, config_.cpus, tsc_hz));
+  cpuid_ = std::make_unique<cpu::CpuidPolicy>(std::move(cpuid));
+  if (config_.cpus > 1 && !has(*cpuid_, cpu::Feature::APIC))
+    return Error(fmt::format("--cpu {} has no local APIC: it can only be the one processor of a machine (--cpus 1)",
+                             config_.cpu.text));
   const unsigned physical_bits = cpuid_->physical_bits();
-  if (layout::pci_window64_base(config_.memory_bytes) + layout::PCI_WINDOW64_SIZE > bit(physical_bits))
+  // A processor of 32 bits sees neither RAM above 4 GiB nor the PCI window there; the latter nobody needs.
+  const std::uint64_t end = physical_bits > 32
+                                ? layout::pci_window64_base(config_.memory_bytes) + layout::PCI_WINDOW64_SIZE
+                                : layout::ram_above_4g(config_.memory_bytes) + layout::ABOVE_4G_BASE;
+  if (end > bit(physical_bits))
     return Error(fmt::format("memory too large: {} MiB do not fit into the guest's {} physical address bits",
                              config_.memory_bytes / MiB, physical_bits));
 
-  TRY(board_, Mainboard::create(config_, {lock_, events_, control_, memory_, tsc_, tsc_hz, physical_bits, events_,
-                                          [this] { control_.pause(); }}));
+  TRY(board_, Mainboard::create(config_, {lock_, events_, control_, memory_, tsc_, tsc_hz, physical_bits, *cpuid_,
+                                          events_, [this] { control_.pause(); }}));
   TRY(engine_, make_engine(config_, memory_, *board_, *cpuid_));
   for (unsigned i = 0; i < config_.cpus; ++i) {
     TRY(auto vcpu, engine_->make_vcpu(i));
@@ -110,7 +120,7 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
 
 /// For a reset of a machine that was restored. Without them it runs until then.
 void Machine::find_boot_files() {
-  const boot::LinuxBoot linux_boot{config_.kernel, config_.initrd, {}, {}, {}};
+  const boot::LinuxBoot linux_boot{config_.kernel, config_.initrd, {}, {}, {}, long_mode_, {}};
   if (auto files = boot::LinuxFiles::open(linux_boot))
     boot_files_ = std::move(files).value();
   else
@@ -134,8 +144,12 @@ Result<void> Machine::add_memory() {
 
 /// Puts kernel and initrd into memory; boot_state_ is then what the first processor starts with.
 Result<void> Machine::load_guest() {
-  const boot::LinuxBoot linux_boot{config_.kernel, config_.initrd, config_.cmdline, GuestPhys{layout::ACPI_TABLES_BASE},
-                                   memory_map(config_.memory_bytes)};
+  const boot::LinuxBoot linux_boot{config_.kernel,
+                                   config_.initrd,
+                                   config_.cmdline,
+                                   GuestPhys{layout::ACPI_TABLES_BASE},
+                                   memory_map(config_.memory_bytes),
+                                   long_mode_};
   if (!boot_files_ && !config_.restore.empty())
     return Error("the kernel of this machine was not there when it was restored");
   if (!boot_files_) {

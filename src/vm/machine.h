@@ -120,6 +120,7 @@ class Machine {
   GuestTsc tsc_;
   machine::GuestMemory memory_;
   std::optional<boot::LinuxFiles> boot_files_;  // open since create(): a reset reads them again
+  bool long_mode_ = true;                       // the processors have it
   cpu::ArchState boot_state_;
   std::unique_ptr<cpu::CpuidPolicy> cpuid_;
   std::unique_ptr<Mainboard> board_;

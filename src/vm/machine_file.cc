@@ -18,7 +18,7 @@ namespace veneer::vm {
 namespace {
 
 constexpr std::array<char, 8> file_magic = {'V', 'E', 'N', 'E', 'E', 'R', 'V', 'M'};
-constexpr std::uint32_t format_version = 4;
+constexpr std::uint32_t format_version = 5;
 constexpr std::uint64_t largest_state_bytes = 64 * MiB;
 constexpr std::uint64_t chunk_bytes = 256 * KiB;
 
@@ -202,7 +202,8 @@ void put_config(machine::SnapshotWriter& out, const SavedConfig& config) {
   out.put(config.memory_bytes);
   out.put(config.tsc_hz);
   out.put(static_cast<std::uint8_t>(config.debug_exit));
-  for (const std::string* text : {&config.kernel, &config.initrd, &config.cmdline, &config.nets}) put_text(out, *text);
+  for (const std::string* text : {&config.kernel, &config.initrd, &config.cmdline, &config.nets, &config.cpu})
+    put_text(out, *text);
   out.put(static_cast<std::uint32_t>(config.disks.size()));
   for (const SavedDisk& disk : config.disks) put_disk(out, disk);
 }
@@ -215,7 +216,8 @@ SavedConfig get_config(machine::SnapshotReader& in) {
   in.get(config.memory_bytes);
   in.get(config.tsc_hz);
   config.debug_exit = in.get<std::uint8_t>() != 0;
-  for (std::string* text : {&config.kernel, &config.initrd, &config.cmdline, &config.nets}) *text = get_text(in);
+  for (std::string* text : {&config.kernel, &config.initrd, &config.cmdline, &config.nets, &config.cpu})
+    *text = get_text(in);
   const auto disks = in.get<std::uint32_t>();
   if (disks > max_disks) in.fail();
   for (std::uint32_t i = 0; i < disks && in.ok(); ++i) config.disks.push_back(get_disk(in));

@@ -27,6 +27,7 @@ struct SavedConfig {
   std::string kernel, initrd, cmdline;  ///< for a reset
   std::string nets;                     ///< NetBay::parts()
   std::vector<SavedDisk> disks;
+  std::string cpu = "host";  ///< --cpu
 };
 
 /// A file that has been looked at: header and state are whole and right, RAM is read and checked by read_ram().

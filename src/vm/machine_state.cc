@@ -37,9 +37,10 @@ Result<void> Machine::save(const Fd& file) {
   }
   board_->save(out);
   out.section("end");
-  const SavedConfig config{config_.machine,           config_.cpus,           config_.memory_bytes, cpuid_->tsc_hz(),
-                           config_.debug_exit,        config_.kernel,         config_.initrd,       config_.cmdline,
-                           board_->network().parts(), board_->disks().saved()};
+  const SavedConfig config{config_.machine,         config_.cpus,       config_.memory_bytes,
+                           cpuid_->tsc_hz(),        config_.debug_exit, config_.kernel,
+                           config_.initrd,          config_.cmdline,    board_->network().parts(),
+                           board_->disks().saved(), config_.cpu.text};
   return write_machine_file(file, config, out.data(), memory_);
 }
 

@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/bits.h"
 #include "boot/reset_vector.h"
+#include "cpu/cpuid_features.h"
 #include "devices/acpi/acpi_pm.h"
 #include "devices/acpi/acpi_sleep.h"
 #include "devices/irq/irq_split.h"
@@ -106,8 +107,9 @@ Result<void> Mainboard::assemble() {
   if (config_.machine == MachineKind::Pc) legacy_ = std::make_unique<LegacyIo>();
 
   // Processors: a local APIC each; the 8259's INTR enters at LINT0 of the first.
-  const devices::LapicConfig apic_config{supply_.tsc_hz, [&tsc = supply_.tsc] { return tsc.now(); }, 1'000'000'000,
-                                         supply_.physical_bits};
+  const devices::LapicConfig apic_config{
+      supply_.tsc_hz,        [&tsc = supply_.tsc] { return tsc.now(); }, 1'000'000'000,
+      supply_.physical_bits, has(supply_.cpuid, cpu::Feature::APIC),     has(supply_.cpuid, cpu::Feature::X2APIC)};
   for (unsigned i = 0; i < config_.cpus; ++i) {
     local_apics_.push_back(std::make_unique<devices::LocalApic>(i, apic_bus_, supply_.timers,
                                                                 legacy_ ? &legacy_->pic : nullptr, apic_config));
@@ -241,23 +243,23 @@ void Mainboard::coprocessor_error() {
 
 /// The APIC page of the vCPU that asks, while it decodes it: not in x2APIC mode, not when globally disabled.
 devices::LocalApic* Mainboard::local_apic_at(GuestPhys address, unsigned size_bytes) {
-  const std::uint64_t offset = address.value - layout::LAPIC_BASE;
-  if (offset >= layout::LAPIC_SIZE || size_bytes > layout::LAPIC_SIZE - offset) return nullptr;
   devices::LocalApic& apic = *local_apics_[current_vcpu()];
+  const std::uint64_t offset = address.value - apic.page_address();
+  if (offset >= layout::LAPIC_SIZE || size_bytes > layout::LAPIC_SIZE - offset) return nullptr;
   return apic.enabled() && !apic.x2apic() ? &apic : nullptr;
 }
 
 std::uint64_t Mainboard::read_mmio(GuestPhys address, unsigned size_bytes) {
   const std::lock_guard hold(supply_.lock);
   if (devices::LocalApic* apic = local_apic_at(address, size_bytes))
-    return apic->read(address.value - layout::LAPIC_BASE, size_bytes);
+    return apic->read(address.value - apic->page_address(), size_bytes);
   return memory_bus_.read(address.value, size_bytes);
 }
 
 void Mainboard::write_mmio(GuestPhys address, unsigned size_bytes, std::uint64_t value) {
   const std::lock_guard hold(supply_.lock);
   if (devices::LocalApic* apic = local_apic_at(address, size_bytes))
-    return apic->write(address.value - layout::LAPIC_BASE, size_bytes, value);
+    return apic->write(address.value - apic->page_address(), size_bytes, value);
   memory_bus_.write(address.value, size_bytes, value);
 }
 

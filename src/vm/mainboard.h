@@ -34,6 +34,7 @@ struct BoardSupply {
   const GuestTsc& tsc;
   std::uint64_t tsc_hz;
   unsigned physical_bits;
+  const cpu::CpuidPolicy& cpuid;
   EventLoop& events;                    ///< for the disks
   std::function<void()> pause_machine;  ///< a disk waits for help (--disk ...,werror=stop)
 };

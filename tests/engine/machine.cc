@@ -55,12 +55,14 @@ class Watchdog {
 
 }  // namespace
 
-Machine::Machine(const EngineKind& kind) {
+Machine::Machine(const EngineKind& kind) : Machine(kind, policy()) {}
+
+Machine::Machine(const EngineKind& kind, const CpuidPolicy& cpuid) {
   if (!memory_.add("ram", GuestPhys{0}, ram_bytes, machine::SlotKind::Ram).ok() ||
       !memory_.add("rom", GuestPhys{rom_at}, rom_bytes, machine::SlotKind::Rom).ok())
     throw std::runtime_error("guest memory");
   build_tables();
-  auto made = kind.make(memory_, board, policy());
+  auto made = kind.make(memory_, board, cpuid);
   if (!made) throw std::runtime_error(made.error().message());
   engine_ = std::move(made).value();
   auto vcpu = engine_->make_vcpu(0);

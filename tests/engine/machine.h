@@ -47,6 +47,8 @@ struct Taken {
 class Machine {
  public:
   explicit Machine(const EngineKind& kind);
+  /// With a processor of its own; `cpuid` outlives the machine.
+  Machine(const EngineKind& kind, const cpu::CpuidPolicy& cpuid);
   ~Machine();
 
   machine::GuestMemory& memory() { return memory_; }

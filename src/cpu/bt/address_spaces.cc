@@ -26,6 +26,19 @@ void BtVcpu::select_context() {
   load_gs();
 }
 
+bool BtVcpu::load_pdptes(std::uint64_t cr3, std::uint64_t cr0, std::uint64_t cr4) {
+  if (!(cr0 & CR0_PG) || !(cr4 & CR4_PAE) || s.long_mode()) return true;
+  constexpr std::uint64_t reserved = 0x1e6;
+  const std::uint64_t beyond = ~std::uint64_t{0} << engine_.cpuid().physical_bits();
+  std::uint64_t entries[4] = {};
+  for (unsigned i = 0; i < 4; i++) {
+    physical_read(GuestPhys{(cr3 & 0xffffffe0u) + i * 8}, &entries[i], 8);
+    if ((entries[i] & 1) && (entries[i] & (reserved | beyond))) return false;
+  }
+  for (unsigned i = 0; i < 4; i++) pdptes_[i] = entries[i];
+  return true;
+}
+
 void BtVcpu::load_cr3(std::uint64_t value, bool keep) {
   s.cr3 = value;
   if (!keep && (s.cr4 & CR4_PCIDE)) {

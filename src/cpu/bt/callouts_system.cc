@@ -3,6 +3,7 @@
 #include "cpu/bt/callouts.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"
+#include "cpu/cpuid_features.h"
 #include "cpu/msr.h"
 
 namespace veneer::cpu::bt {
@@ -11,28 +12,22 @@ namespace {
 constexpr std::uint64_t CR3_NO_FLUSH = std::uint64_t{1} << 63;
 constexpr std::uint64_t DR6_BD = 1u << 13, DR7_GD = 1u << 13;
 
+/// CR4's bits are reserved without their features (SDM 3A 2.5). PCE came with RDPMC, which has no bit of its own.
 std::uint64_t cr4_allowed(const CpuidPolicy& p) {
-  using R = CpuidPolicy::Register;
-  std::uint64_t allowed =
-      CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
-  if (p.has(1, 0, R::Edx, 1)) allowed |= CR4_VME | CR4_PVI;
-  if (p.has(7, 0, R::Ecx, 2)) allowed |= CR4_UMIP;
-  if (p.has(7, 0, R::Ebx, 0)) allowed |= CR4_FSGSBASE;
-  if (p.has(1, 0, R::Ecx, 17)) allowed |= CR4_PCIDE;
-  if (p.has(1, 0, R::Ecx, 26)) allowed |= CR4_OSXSAVE;
-  if (p.has(7, 0, R::Ebx, 7)) allowed |= CR4_SMEP;
-  if (p.has(7, 0, R::Ebx, 20)) allowed |= CR4_SMAP;
+  constexpr struct {
+    Feature feature;
+    std::uint64_t bits;
+  } rows[] = {
+      {Feature::VME, CR4_VME | CR4_PVI}, {Feature::TSC, CR4_TSD},        {Feature::DE, CR4_DE},
+      {Feature::PSE, CR4_PSE},           {Feature::PAE, CR4_PAE},        {Feature::PGE, CR4_PGE},
+      {Feature::FXSR, CR4_OSFXSR},       {Feature::SSE, CR4_OSXMMEXCPT}, {Feature::UMIP, CR4_UMIP},
+      {Feature::FSGSBASE, CR4_FSGSBASE}, {Feature::PCID, CR4_PCIDE},     {Feature::XSAVE, CR4_OSXSAVE},
+      {Feature::SMEP, CR4_SMEP},         {Feature::SMAP, CR4_SMAP},
+  };
+  std::uint64_t allowed = p.family() >= 6 ? CR4_PCE | CR4_MCE : 0;
+  for (const auto& row : rows)
+    if (has(p, row.feature)) allowed |= row.bits;
   return allowed;
-}
-
-/// The PDPTEs are loaded, and checked, with CR3 in PAE paging (SDM 3A 4.4.1).
-bool pdptes_valid(BtVcpu& v, std::uint64_t cr3) {
-  for (unsigned i = 0; i < 4; i++) {
-    std::uint64_t entry = 0;
-    v.physical_read(GuestPhys{(cr3 & 0xffffffe0u) + i * 8}, &entry, 8);
-    if ((entry & 1) && (entry & 0xfff00000000001e6u)) return false;
-  }
-  return true;
 }
 
 }  // namespace
@@ -61,7 +56,7 @@ Outcome callout_rdmsr(BtVcpu& v, const CalloutRecord&) {
   std::uint64_t value = 0;
   bool ok = true;
   v.with_vectors_saved([&] {
-    const MsrRow* row = find_msr(index);
+    const MsrRow* row = find_msr(index, v.engine().cpuid());
     if (!row) {
       ok = false;
       return;
@@ -100,14 +95,14 @@ Outcome callout_wrmsr(BtVcpu& v, const CalloutRecord&) {
   bool ok = true, clock = false;
   const std::uint64_t old_efer = v.s.efer;
   v.with_vectors_saved([&] {
-    const MsrRow* row = find_msr(index);
+    const MsrRow* row = find_msr(index, v.engine().cpuid());
     if (!row) {
       ok = false;
       return;
     }
     switch (row->kind) {
       case MsrKind::Apic:
-        ok = v.interrupts().write_msr(index, value);
+        ok = msr_value_allowed(*row, v.engine().cpuid(), value) && v.interrupts().write_msr(index, value);
         break;
       case MsrKind::Tsc: {
         const std::uint64_t moved = value - v.read_tsc();
@@ -188,10 +183,11 @@ static Outcome write_cr0(BtVcpu& v, std::uint64_t value) {
       if (!(v.s.cr4 & CR4_PAE) || (v.s.segments[CS].attributes & Segment::L)) return v.fault(VECTOR_GP, 0);
       if ((v.s.tr.attributes & Segment::P) && !(v.s.tr.attributes & 8)) return v.fault(VECTOR_GP, 0);  // a 16-bit TSS
       v.s.efer |= EFER_LMA;
-    } else if ((v.s.cr4 & CR4_PAE) && !pdptes_valid(v, v.s.cr3)) {
-      return v.fault(VECTOR_GP, 0);
     }
   }
+  // SDM 3A 4.4.1: these bits load the PDPTEs anew, with #GP for reserved bits.
+  if ((changed & (CR0_PG | CR0_CD | CR0_NW)) && (value & CR0_PG) && !v.load_pdptes(v.s.cr3, value, v.s.cr4))
+    return v.fault(VECTOR_GP, 0);
   if ((changed & CR0_PG) && !(value & CR0_PG)) {
     if (v.code64() || (v.s.cr4 & CR4_PCIDE)) return v.fault(VECTOR_GP, 0);
     v.s.efer &= ~EFER_LMA;
@@ -208,6 +204,8 @@ static Outcome write_cr4(BtVcpu& v, std::uint64_t value) {
   const std::uint64_t changed = v.s.cr4 ^ value;
   if (v.s.long_mode() && !(value & CR4_PAE)) return v.fault(VECTOR_GP, 0);
   if ((changed & CR4_PCIDE) && (value & CR4_PCIDE) && (!v.s.long_mode() || (v.s.cr3 & 0xfff)))
+    return v.fault(VECTOR_GP, 0);
+  if ((changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)) && !v.load_pdptes(v.s.cr3, v.s.cr0, value))
     return v.fault(VECTOR_GP, 0);
   v.s.cr4 = value;
   v.note(flight::Event::Control, value, 4);
@@ -235,7 +233,7 @@ Outcome callout_mov_to_control(BtVcpu& v, const CalloutRecord& r) {
         if (cr3 >> v.engine().cpuid().physical_bits()) return v.fault(VECTOR_GP, 0);
       } else {
         cr3 &= 0xffffffffu;
-        if ((v.s.cr0 & CR0_PG) && (v.s.cr4 & CR4_PAE) && !pdptes_valid(v, cr3)) return v.fault(VECTOR_GP, 0);
+        if (!v.load_pdptes(cr3, v.s.cr0, v.s.cr4)) return v.fault(VECTOR_GP, 0);
       }
       v.note(flight::Event::Control, value, 3);
       v.load_cr3(cr3, keep);
@@ -365,7 +363,7 @@ Outcome callout_cache_control(BtVcpu& v, const CalloutRecord&) {
 Outcome callout_xgetbv(BtVcpu& v, const CalloutRecord&) {
   if (!(v.s.cr4 & CR4_OSXSAVE)) return v.fault(VECTOR_UD);
   const auto index = static_cast<std::uint32_t>(v.reg(RCX));
-  if (index > 1) return v.fault(VECTOR_GP, 0);
+  if (index > 1 || (index == 1 && !has(v.engine().cpuid(), Feature::XGETBV1))) return v.fault(VECTOR_GP, 0);
   std::uint64_t value = v.s.xcr0;
   if (index == 1) {
     // XINUSE: the host's answer for our registers, restricted to what the guest has.
@@ -384,7 +382,7 @@ Outcome callout_xsetbv(BtVcpu& v, const CalloutRecord&) {
   if (v.cpl() != 0 || static_cast<std::uint32_t>(v.reg(RCX)) != 0) return v.fault(VECTOR_GP, 0);
   const std::uint64_t value = (v.reg(RAX) & 0xffffffffu) | (v.reg(RDX) << 32);
   // SDM 1 13.3: x87 always; AVX needs SSE; the AVX-512 parts come together and need AVX.
-  if ((value & ~v.engine().vector_mask()) || !(value & 1) || ((value & 4) && !(value & 2)))
+  if ((value & ~v.engine().cpuid().xcr0_mask()) || !(value & 1) || ((value & 4) && !(value & 2)))
     return v.fault(VECTOR_GP, 0);
   if ((value & 0xe0) && ((value & 0xe0) != 0xe0 || !(value & 4))) return v.fault(VECTOR_GP, 0);
   v.s.xcr0 = value;

@@ -121,10 +121,13 @@ void emit_encoded(Assembler& a, const Insn& insn, const Substitution& s) {
 
   // Legacy: mandatory and operand-size prefixes, LOCK, REP stay; segments, 67 and REX are made anew.
   const bool turns = operand_size_turns(insn);
+  // F3 makes BSF and BSR a TZCNT and LZCNT on the host, also where the guest's processor ignores it.
+  const bool plain_scan = insn.mnemonic() == ZYDIS_MNEMONIC_BSF || insn.mnemonic() == ZYDIS_MNEMONIC_BSR;
   if (turns && z.operand_width == 16) a.byte(0x66);
   for (unsigned i = 0; i < raw.prefix_count; i++) {
     const unsigned p = raw.prefixes[i].value;
     if (turns && p == 0x66) continue;
+    if (plain_scan && p == 0xf3) continue;
     const bool is_rex = z.machine_mode == ZYDIS_MACHINE_MODE_LONG_64 && (p & 0xf0) == 0x40;
     const bool segment = p == 0x26 || p == 0x2e || p == 0x36 || p == 0x3e || p == 0x64 || p == 0x65;
     if (!is_rex && !segment && p != 0x67) a.byte(p);

@@ -15,6 +15,7 @@
 #include "cpu/bt/stubs.h"
 #include "cpu/bt/translate.h"
 #include "cpu/bt/vcpu.h"
+#include "cpu/cpuid_features.h"
 
 namespace veneer::cpu::bt {
 namespace {
@@ -51,8 +52,9 @@ Result<void> BtEngine::create() {
   if (options_.perf_map) TRY_VOID(perf_map_.create());
   install_signal_handlers();
   using R = CpuidPolicy::Register;
-  const CpuidResult vendor = cpuid_.query(0, 0, {});
-  amd_ = vendor.ebx == 0x68747541 || vendor.ebx == 0x6f677948;       // "Auth", "Hygo"
+  amd_ = cpuid_.amd();
+  page_1gb_ = has(cpuid_, Feature::PAGE_1GB);
+  pse36_ = has(cpuid_, Feature::PSE36);
   null_keeps_base_ = amd_ && !cpuid_.has(0x80000021, 0, R::Eax, 6);  // NullSelectorClearsBase
   // Where the host's standard XSAVE format has each component.
   for (unsigned i = 2; i < 8; i++) {
@@ -209,6 +211,7 @@ void BtVcpu::replace_state(const ArchState& in) {
   mode_changed();
   debug_registers_changed();
   flush_all_contexts();
+  load_pdptes(s.cr3, s.cr0, s.cr4);  // a state does not carry them: they are what memory holds
   vectors_loaded_ = false;
   import_x87_pointers(s.xsave.data(), true);
   select_context();  // gs is loaded again when run() starts

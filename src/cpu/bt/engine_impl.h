@@ -52,6 +52,8 @@ class BtEngine final : public Engine {
   /// AMD processors keep FS and GS base when a null selector is loaded; the guest sees what its CPUID vendor does.
   bool null_keeps_base() const { return null_keeps_base_; }
   bool amd() const { return amd_; }
+  bool page_1gb() const { return page_1gb_; }
+  bool pse36() const { return pse36_; }
   /// The x87 keeps the selectors of its pointers (processors without CPUID.7.0:EBX[13]).
   bool x87_selectors() const { return x87_selectors_; }
   /// Pointers have to be looked for even when the x87 is in its initial configuration otherwise: some instructions
@@ -97,8 +99,8 @@ class BtEngine final : public Engine {
     return components_[i].aligned ? (end + 63) & ~63u : end;
   }
   unsigned component_size(unsigned i) const { return components_[i].size; }
-  /// XSAVE components the guest may own (XCR0 mask).
-  std::uint64_t vector_mask() const { return cpuid_.xcr0_mask(); }
+  /// XSAVE components that are kept for the guest: all of the host's, whatever of them the guest's CPUID shows.
+  std::uint64_t vector_mask() const { return cpuid_.host_xcr0(); }
 
  private:
   machine::GuestMemory& memory_;
@@ -112,7 +114,7 @@ class BtEngine final : public Engine {
   BtVcpu* vcpus_[max_vcpus] = {};
   unsigned vcpu_count_ = 0;
   bool null_keeps_base_ = false;
-  bool amd_ = false;
+  bool amd_ = false, page_1gb_ = false, pse36_ = false;  // of the guest's CPUID
   struct Component {
     unsigned offset = 0, size = 0;
     bool aligned = false;

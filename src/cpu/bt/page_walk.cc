@@ -40,6 +40,8 @@ bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool sma
     return false;
   };
 
+  // PS is reserved where no page is that large.
+  const unsigned largest_page = engine_.page_1gb() ? 4 : 3;
   auto& memory = engine_.memory();
   const std::uint64_t physical_mask = byte_mask(8) >> (64 - engine_.cpuid().physical_bits());
   const std::uint64_t frame_mask = pae ? physical_mask & ~page_offset_mask : 0xfffff000u;
@@ -54,12 +56,18 @@ bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool sma
   std::uint64_t values[5] = {};
   GuestPhys places[5];
   std::uint64_t page_mask = page_offset_mask;
+  if (level == 3) {  // PAE: the four entries were loaded, and checked, with CR3
+    const std::uint64_t pdpte = pdptes_[(address >> 30) & 3];
+    if (!(pdpte & PTE_P)) return page_fault(0);
+    table = pdpte & frame_mask;
+    level = 2;
+  }
   const unsigned top = level;
 
   for (;; level--) {
     const unsigned bits = pae ? 9 : 10;
     const unsigned shift = page_shift + bits * (level - 1);
-    const std::uint64_t index = (address >> shift) & ((1u << bits) - 1) & (pae && !lma && level == 3 ? 3u : ~0u);
+    const std::uint64_t index = (address >> shift) & ((1u << bits) - 1);
     const GuestPhys place{table + index * (pae ? 8 : 4)};
     places[level] = place;
     HostPtr host = memory.at(place, pae ? 8 : 4);
@@ -73,14 +81,8 @@ bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool sma
     entries[level] = reinterpret_cast<std::uint64_t*>(host);
     values[level] = entry;
     if (!(entry & PTE_P)) return page_fault(0);
-    const bool pdpte = pae && !lma && level == 3;
-    if (pdpte) {
-      if (entry & (reserved | 0x1e6)) return page_fault(PF_PRESENT | PF_RESERVED);
-      table = entry & frame_mask;
-      continue;
-    }
     if (entry & reserved) return page_fault(PF_PRESENT | PF_RESERVED);
-    if (pae && level == 4 && (entry & PTE_PS)) return page_fault(PF_PRESENT | PF_RESERVED);
+    if (level >= largest_page && (entry & PTE_PS)) return page_fault(PF_PRESENT | PF_RESERVED);
     can_write &= (entry & PTE_W) != 0;
     can_user &= (entry & PTE_U) != 0;
     no_execute |= pae && (entry & PTE_NX);
@@ -88,8 +90,9 @@ bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool sma
     if (level == 1 || large) {
       if (large) {
         page_mask = (std::uint64_t{1} << shift) - 1;
-        const std::uint64_t low_reserved =
-            pae ? page_mask & ~std::uint64_t{0x1fff} : 0x3fe000 & ~std::uint64_t{0x1fe000};
+        const std::uint64_t low_reserved = pae               ? page_mask & ~std::uint64_t{0x1fff}
+                                           : engine_.pse36() ? 0x200000
+                                                             : 0x3fe000;
         if (entry & low_reserved) return page_fault(PF_PRESENT | PF_RESERVED);
       }
       break;
@@ -110,7 +113,6 @@ bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool sma
 
   // Accessed and dirty bits, atomically, top down.
   for (unsigned l = top; l >= level; l--) {
-    if (pae && !lma && l == 3) continue;
     const std::uint64_t want = PTE_A | (l == level && write ? PTE_D : 0);
     if ((values[l] & want) == want) continue;
     // Only in the entry that was checked: another processor may be taking it away (SDM 3A 8.1.2.1).

@@ -98,7 +98,12 @@ bool BtVcpu::task_switch(std::uint16_t selector, std::uint64_t d, TaskCause caus
     s.dr[7] &= ~DR7_LOCAL;
     debug_registers_changed();
   }
-  if (wide && (s.cr0 & CR0_PG)) load_cr3(image.get(tss_cr3, 4), false);
+  // SDM 3A 4.4.1: PDPTEs with reserved bits are not loaded, and make the switch end in #GP.
+  bool pdptes_loaded = true;
+  if (wide && (s.cr0 & CR0_PG)) {
+    pdptes_loaded = load_pdptes(image.get(tss_cr3, 4), s.cr0, s.cr4);
+    load_cr3(image.get(tss_cr3, 4), false);
+  }
   b->rip = image.get(l.ip, l.register_bytes);
   std::uint64_t new_flags = image.get(l.flags, l.register_bytes);
   if (nests) new_flags |= RFLAGS_NT;
@@ -119,7 +124,7 @@ bool BtVcpu::task_switch(std::uint16_t selector, std::uint64_t d, TaskCause caus
   set_rflags(new_flags);
   mode_changed();
   if (wide && (image.bytes[tss_debug_trap] & 1)) pending_debug_ |= DR6_BT;
-  const bool ok = load_task_segments(selectors, vm86, level, ext);
+  const bool ok = (pdptes_loaded || raise(VECTOR_GP, 0)) && load_task_segments(selectors, vm86, level, ext);
   mode_changed();
   return ok;
 }

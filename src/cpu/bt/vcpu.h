@@ -179,6 +179,9 @@ class BtVcpu final : public Vcpu {
   void physical_write(GuestPhys address, const void* data, unsigned size);
   void physical_read(GuestPhys address, void* out, unsigned size);
   void load_cr3(std::uint64_t value, bool keep);
+  /// In PAE paging with these control registers: loads the four PDPTEs from where CR3 points. False, and nothing
+  /// loaded, when a present one has reserved bits. True outside PAE paging.
+  bool load_pdptes(std::uint64_t cr3, std::uint64_t cr0, std::uint64_t cr4);
   void paging_mode_changed();
   void flush_all_contexts();
   void invalidate_page(std::uint64_t address);
@@ -438,6 +441,7 @@ class BtVcpu final : public Vcpu {
   unsigned index_;
   std::unique_ptr<Shadow> shadow_;
   ContextSet contexts_;
+  std::uint64_t pdptes_[4] = {};  ///< PAE paging: as they were when CR3 was loaded (SDM 3A 4.4.1)
   unsigned cpl_ = 0;
   bool vectors_loaded_ = false;
   bool shutdown_ = false;

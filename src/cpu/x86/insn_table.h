@@ -107,8 +107,10 @@ class FeatureGate {
 
  private:
   std::array<bool, ZYDIS_ISA_SET_MAX_VALUE + 1> isa_set_{};
+  bool has_for_mnemonic(const ZydisDecodedInstruction& instruction) const;
   bool pclmulqdq_ = false;
   bool lahf_lm_ = false;
+  bool tsc_ = false, msr_ = false, cmpxchg8b_ = false, sep_ = false;
 };
 
 /// FeatureGate(policy).offered(instruction), for tests and single questions.

@@ -17,11 +17,7 @@ bool has_all(const CpuidPolicy& policy, std::initializer_list<Feature> features)
 
 /// APM 3 ("Instruction-specific ... near branches"): AMD processors obey the 66h prefix on near branches in 64-bit
 /// mode, Intel's ignore it. Translated guests see the host's vendor, so they get the host's way.
-bool amd_branches(const CpuidPolicy& policy) {
-  constexpr std::uint32_t Auth = 0x68747541, Hygo = 0x6f677948;
-  const std::uint32_t vendor = policy.query(0, 0, {}).ebx;
-  return vendor == Auth || vendor == Hygo;
-}
+bool amd_branches(const CpuidPolicy& policy) { return policy.amd(); }
 
 }  // namespace
 
@@ -33,12 +29,37 @@ FeatureGate::FeatureGate(const CpuidPolicy& policy) {
 #undef ISA
   pclmulqdq_ = has(policy, PCLMULQDQ);
   lahf_lm_ = has(policy, LAHF_LM);
+  tsc_ = has(policy, TSC);
+  msr_ = has(policy, MSR);
+  cmpxchg8b_ = has(policy, CMPXCHG8B);
+  sep_ = has(policy, SEP);
+  // What has no bit came with the P6 family.
+  if (policy.family() < 6) {
+    isa_set_[ZYDIS_ISA_SET_FAT_NOP] = false;
+    isa_set_[ZYDIS_ISA_SET_RDPMC] = false;
+    isa_set_[ZYDIS_ISA_SET_PREFETCH_NOP] = false;
+  }
 }
 
 bool FeatureGate::offered(const ZydisDecodedInstruction& instruction) const {
   const auto set = static_cast<std::size_t>(instruction.meta.isa_set);
   if (set >= isa_set_.size() || !isa_set_[set]) return false;
+  return has_for_mnemonic(instruction);
+}
+
+/// What Zydis' sets do not tell apart.
+bool FeatureGate::has_for_mnemonic(const ZydisDecodedInstruction& instruction) const {
   switch (instruction.mnemonic) {
+    case ZYDIS_MNEMONIC_RDTSC:
+      return tsc_;
+    case ZYDIS_MNEMONIC_RDMSR:
+    case ZYDIS_MNEMONIC_WRMSR:
+      return msr_;
+    case ZYDIS_MNEMONIC_CMPXCHG8B:
+      return cmpxchg8b_;
+    case ZYDIS_MNEMONIC_SYSENTER:
+    case ZYDIS_MNEMONIC_SYSEXIT:
+      return sep_;
     // VEX.128 VPCLMULQDQ is filed under AVX.
     case ZYDIS_MNEMONIC_VPCLMULQDQ:
       return pclmulqdq_;

@@ -22,9 +22,13 @@ DeliveryMode lvt_mode(std::uint32_t entry) { return static_cast<DeliveryMode>(Bi
 }  // namespace
 
 LocalApic::LocalApic(unsigned id, ApicBus& bus, TimerService& timers, ExtIntSource* ext_int, LapicConfig config)
-    : id_(id), bus_(bus), ext_int_(ext_int), physical_bits_(config.physical_bits), timer_(timers, config, [this] {
-        deliver_lvt(LvtTimer);
-      }) {
+    : id_(id),
+      bus_(bus),
+      ext_int_(ext_int),
+      physical_bits_(config.physical_bits),
+      present_(config.present),
+      offers_x2apic_(config.x2apic),
+      timer_(timers, config, [this] { deliver_lvt(LvtTimer); }) {
   lint_[0].apic = this;
   lint_[1].apic = this;
   lint_[1].entry = LvtLint1;
@@ -39,7 +43,7 @@ LocalApic::~LocalApic() {
 }
 
 void LocalApic::reset() {
-  apic_base_ = default_base | ApicBaseEnable;
+  apic_base_ = default_base | (present_ ? ApicBaseEnable : std::uint64_t{0});
   if (id_ == 0) apic_base_ |= ApicBaseBsp;
   signals_.store(0, std::memory_order_release);
   waiting_for_startup_ = id_ != 0;

@@ -3,8 +3,8 @@
 // State: IRR, ISR, TMR, TPR, LDR, DFR, SVR, ESR, ICR, LVT, timer, IA32_APIC_BASE, pins, recorded NMI/INIT/SIPI.
 // Missing: CMCI, SMI (accepted and dropped), focus processor checking, extended APIC space of AMD,
 //   pin polarity (a line's level means asserted). The ID is read-only, as on current processors.
-// Differs from the spec: IPIs arrive at once (delivery status is always idle); the register page answers at the
-//   address where the machine maps it, whatever IA32_APIC_BASE bits 51-12 say; the timer interrupts at most at 10 kHz.
+// Differs from the spec: IPIs arrive at once (delivery status is always idle); a register page that software moves
+//   over RAM stays hidden behind it; the timer interrupts at most at 10 kHz.
 // Spec: Intel SDM 3A chapter 11 (numbering of the December 2022 edition).
 #pragma once
 
@@ -92,6 +92,8 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
 
   unsigned id() const { return id_; }
   bool bootstrap() const { return (apic_base_ & ApicBaseBsp) != 0; }
+  /// Where the register page is (IA32_APIC_BASE bits 12 and up). Board lock held.
+  std::uint64_t page_address() const { return apic_base_ & ~std::uint64_t{0xfff}; }
   bool enabled() const { return (apic_base_ & ApicBaseEnable) != 0; }
   bool x2apic() const { return (apic_base_ & ApicBaseX2) != 0; }
   std::uint64_t apic_base() const { return apic_base_; }
@@ -171,6 +173,7 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
   ApicBus& bus_;
   ExtIntSource* const ext_int_;
   const unsigned physical_bits_;
+  const bool present_, offers_x2apic_;
   std::function<void()> kick_;
   std::array<Pin, 2> lint_;
   LapicTimer timer_;

@@ -342,6 +342,7 @@ bool LocalApic::write_apic_base(std::uint64_t value) {
   if (value & ~(address_mask | ApicBaseBsp | ApicBaseX2 | ApicBaseEnable)) return false;
   const bool enable = (value & ApicBaseEnable) != 0;
   const bool x2 = (value & ApicBaseX2) != 0;
+  if (x2 && !offers_x2apic_) return false;
   // SDM 3A figure 11-27: the only ways between the states.
   if (x2 && !enable) return false;
   if (x2 && !enabled()) return false;

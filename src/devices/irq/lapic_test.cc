@@ -392,6 +392,25 @@ TEST_F(LocalApicTest, AddressBeyondPhysicalWidthFaults) {
   EXPECT_FALSE(cpu0.write_msr(MSR_APIC_BASE, (std::uint64_t{1} << 50) | BASE_EN));
 }
 
+TEST_F(LocalApicTest, ThePageMovesWithTheBase) {
+  ASSERT_TRUE(cpu0.write_msr(MSR_APIC_BASE, 0xfec80000 | BASE_EN | BASE_BSP));
+  EXPECT_EQ(cpu0.page_address(), 0xfec80000u);
+  EXPECT_EQ(cpu1.page_address(), BASE);
+}
+
+TEST_F(LocalApicTest, WithoutX2apicTheBitFaults) {
+  LocalApic old(3, bus, timers, nullptr, {.guest_tsc = {}, .x2apic = false});
+  EXPECT_FALSE(old.write_msr(MSR_APIC_BASE, BASE | BASE_EN | BASE_X2));
+}
+
+TEST_F(LocalApicTest, AnAbsentOneIsOffAndItsPinIsIntr) {
+  LocalApic absent(3, bus, timers, &pic, {.guest_tsc = {}, .present = false});
+  EXPECT_FALSE(absent.enabled());
+  pic.is_pending = true;
+  absent.lint0().set(true);
+  EXPECT_EQ(absent.acknowledge(), 0x20);
+}
+
 TEST_F(LocalApicTest, X2apicMsrsFaultInXapicMode) { EXPECT_EQ(cpu0.read_msr(0x802), std::nullopt); }
 
 TEST_F(LocalApicTest, PageIsGoneInX2apicMode) {

@@ -18,6 +18,8 @@ struct LapicConfig {
   std::function<std::uint64_t()> guest_tsc;
   std::uint64_t bus_hz = 1'000'000'000;  ///< what the timer counts before its divider
   unsigned physical_bits = 40;           ///< writable width of IA32_APIC_BASE
+  bool present = true;                   ///< false: the processor has none; its pins are INTR and NMI
+  bool x2apic = true;                    ///< offered in CPUID
 };
 
 /// Knows nothing of vectors: `expired` is called each time the count ends. Board lock held in every call.
