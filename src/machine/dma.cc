@@ -11,7 +11,7 @@ bool DmaBuffers::add(const GuestMemory& memory, GuestPhys address, std::uint64_t
     const MemorySlot* slot = memory.find(address);
     if (!slot || slot->kind != SlotKind::Ram) return false;
     const std::uint64_t offset = address - slot->base;
-    const std::uint64_t size = std::min(size_bytes, slot->size_bytes - offset);
+    const std::uint64_t size = std::min(size_bytes, memory.run_bytes(*slot, offset));
     const HostPtr host = slot->host + offset;
     if (!pieces_.empty() && static_cast<HostPtr>(pieces_.back().iov_base) + pieces_.back().iov_len == host &&
         ranges_.back().address + ranges_.back().bytes == address) {

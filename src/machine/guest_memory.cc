@@ -21,9 +21,6 @@ GuestMemory::~GuestMemory() {
 
 Result<MemorySlot*> GuestMemory::add(std::string name, GuestPhys base, std::uint64_t size_bytes, SlotKind kind,
                                      bool populate) {
-  const auto fail = [&](std::string_view what) {
-    return Error::from_errno(fmt::format("guest memory \"{}\" of {} bytes: {}", name, size_bytes, what), errno);
-  };
   if (size_bytes == 0 || (base.page_offset() | (size_bytes & page_offset_mask)) || base.value + size_bytes < base.value)
     return Error(
         fmt::format("guest memory \"{}\": {:#x} bytes at {:#x} are not whole pages", name, size_bytes, base.value));
@@ -31,7 +28,21 @@ Result<MemorySlot*> GuestMemory::add(std::string name, GuestPhys base, std::uint
     if (base.value < slot->base.value + slot->size_bytes && slot->base.value < base.value + size_bytes)
       return Error(fmt::format("guest memory \"{}\" overlaps \"{}\"", name, slot->name));
   }
+  return make(std::move(name), base, size_bytes, kind, populate);
+}
 
+Result<MemorySlot*> GuestMemory::add_behind(std::string name, MemorySlot& front) {
+  TRY(MemorySlot* const rom, make(std::move(name), front.base, front.size_bytes, SlotKind::Rom, false));
+  front.shadow = std::make_unique<std::atomic<std::uint8_t>[]>(front.size_bytes >> page_shift);
+  front.behind = rom;
+  return rom;
+}
+
+Result<MemorySlot*> GuestMemory::make(std::string name, GuestPhys base, std::uint64_t size_bytes, SlotKind kind,
+                                      bool populate) {
+  const auto fail = [&](std::string_view what) {
+    return Error::from_errno(fmt::format("guest memory \"{}\" of {} bytes: {}", name, size_bytes, what), errno);
+  };
   auto slot = std::make_unique<MemorySlot>();
   slot->memfd = Fd(memfd_create(fmt::format("veneer-{}", name).c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!slot->memfd.valid()) return fail("memfd_create");
@@ -58,7 +69,46 @@ HostPtr GuestMemory::at(GuestPhys address, std::uint64_t size_bytes) const {
   const MemorySlot* slot = find(address);
   if (!slot) return nullptr;
   const std::uint64_t offset = address - slot->base;
-  return size_bytes <= slot->size_bytes - offset ? slot->host + offset : nullptr;
+  return size_bytes <= run_bytes(*slot, offset) ? slot->host + offset : nullptr;
+}
+
+std::uint64_t GuestMemory::run_bytes(const MemorySlot& slot, std::uint64_t offset) const {
+  const MemorySlot* front = slot.behind ? &slot : nullptr;
+  if (slot.kind == SlotKind::Rom)
+    for (const auto& other : slots_)
+      if (other->behind == &slot) front = other.get();
+  if (!front) return slot.size_bytes - offset;
+  const bool rom = front != &slot;
+  std::uint64_t end = (offset | page_offset_mask) + 1;
+  while (end < slot.size_bytes && hidden(*front, end) == rom) end += page_size;
+  return end - offset;
+}
+
+void GuestMemory::set_shadow(GuestPhys base, std::uint64_t size_bytes, std::uint8_t shadow) {
+  bool changed = false;
+  for (const auto& slot : slots_) {
+    if (!slot->behind || base.value - slot->base.value >= slot->size_bytes) continue;
+    const std::uint64_t first = base - slot->base;
+    const std::uint64_t end = std::min(first + size_bytes, slot->size_bytes);
+    for (std::uint64_t page = first >> page_shift; page << page_shift < end; ++page)
+      changed |= slot->shadow[page].exchange(shadow, std::memory_order_seq_cst) != shadow;
+  }
+  if (changed && map_listener_) map_listener_();
+}
+
+bool GuestMemory::write_hidden(GuestPhys address, std::span<const std::byte> data) {
+  for (const auto& slot : slots_) {
+    if (!slot->behind || address.value - slot->base.value >= slot->size_bytes) continue;
+    const std::uint64_t offset = address - slot->base;
+    if (!slot->writable_at(offset) || data.size() > page_size - (offset & page_offset_mask)) return false;
+    std::memcpy(slot->host + offset, data.data(), data.size());
+    // Code that was translated from this RAM while it could be read.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (code_listener_ && slot->code_pages[offset >> page_shift].load(std::memory_order_relaxed))
+      code_listener_(*slot, offset, data.size());
+    return true;
+  }
+  return false;
 }
 
 namespace {
@@ -71,12 +121,12 @@ bool for_each_piece(const GuestMemory& memory, GuestPhys address, std::uint64_t 
   for (std::uint64_t done = 0; done < size_bytes;) {
     const MemorySlot* slot = memory.find(address + done);
     if (!slot) return false;
-    done += std::min(size_bytes - done, slot->size_bytes - ((address + done) - slot->base));
+    done += std::min(size_bytes - done, memory.run_bytes(*slot, (address + done) - slot->base));
   }
   for (std::uint64_t done = 0; done < size_bytes;) {
     MemorySlot* slot = memory.find(address + done);
     const std::uint64_t offset = (address + done) - slot->base;
-    const std::uint64_t size = std::min(size_bytes - done, slot->size_bytes - offset);
+    const std::uint64_t size = std::min(size_bytes - done, memory.run_bytes(*slot, offset));
     piece(*slot, offset, done, size);
     done += size;
   }
@@ -97,7 +147,7 @@ bool GuestMemory::write(GuestPhys address, std::span<const std::byte> data) {
       for_each_piece(*this, address, data.size(),
                      [&](const MemorySlot& slot, std::uint64_t offset, std::uint64_t done, std::uint64_t size) {
                        // DMA to ROM goes nowhere, as on the hardware; whoever fills a ROM uses at().
-                       if (slot.kind == SlotKind::Ram) std::memcpy(slot.host + offset, data.data() + done, size);
+                       if (slot.writable_at(offset)) std::memcpy(slot.host + offset, data.data() + done, size);
                      });
   if (all_memory) written(address, data.size());
   return all_memory;

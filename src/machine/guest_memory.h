@@ -28,7 +28,22 @@ struct MemorySlot {
   Fd memfd;
   /// One byte per page: nonzero when translations of this page may exist, so writes must be announced.
   std::unique_ptr<std::atomic<std::uint8_t>[]> code_pages;
+  /// ROM at the same addresses that may answer in this RAM's place (shadow RAM), or null.
+  MemorySlot* behind = nullptr;
+  /// With `behind`: one Shadow for each page.
+  std::unique_ptr<std::atomic<std::uint8_t>[]> shadow;
+
+  /// False for ROM, and for RAM that the chipset protects.
+  bool writable_at(std::uint64_t offset) const;
 };
+
+/// What a page of RAM with ROM behind it answers to: a set of bits.
+enum Shadow : std::uint8_t { SHADOW_READS = 1, SHADOW_WRITES = 2 };
+
+inline bool MemorySlot::writable_at(std::uint64_t offset) const {
+  if (kind == SlotKind::Rom) return false;
+  return !shadow || (shadow[offset >> page_shift].load(std::memory_order_relaxed) & SHADOW_WRITES) != 0;
+}
 
 /// The guest's memory. Slots are added before vCPUs run. Reading and writing are thread-safe as on hardware
 /// (no locks; byte copies race like DMA does).
@@ -43,12 +58,25 @@ class GuestMemory {
   Result<MemorySlot*> add(std::string name, GuestPhys base, std::uint64_t size_bytes, SlotKind kind,
                           bool populate = false);
 
-  /// The slot that holds this address, or null (MMIO or nothing).
+  /// Puts ROM behind the RAM slot `front`, which becomes shadow RAM: until set_shadow() says otherwise the ROM answers
+  /// to reads and nobody to writes.
+  Result<MemorySlot*> add_behind(std::string name, MemorySlot& front);
+  /// Says what the RAM at [base, base + size_bytes), whole pages of a shadow slot, answers to: Shadow bits. vCPUs see
+  /// it at their next look at events, the one that called before its next instruction. Board lock held.
+  void set_shadow(GuestPhys base, std::uint64_t size_bytes, std::uint8_t shadow);
+  /// A write of the guest to an address where find() gives ROM: shadow RAM that takes writes only has it. False when
+  /// there is none.
+  bool write_hidden(GuestPhys address, std::span<const std::byte> data);
+
+  /// The slot that answers to reads of this address, or null (MMIO or nothing).
   MemorySlot* find(GuestPhys address) const {
     for (const auto& slot : slots_)
-      if (address.value - slot->base.value < slot->size_bytes) return slot.get();
+      if (address.value - slot->base.value < slot->size_bytes)
+        return slot->behind && hidden(*slot, address - slot->base) ? slot->behind : slot.get();
     return nullptr;
   }
+  /// How many bytes from `offset` on find() gives the same slot.
+  std::uint64_t run_bytes(const MemorySlot& slot, std::uint64_t offset) const;
 
   /// Host pointer to [address, address + size) if it lies in one slot, else null. Reading only, unless the caller
   /// announces what it wrote with written().
@@ -74,10 +102,19 @@ class GuestMemory {
   using CodeWriteListener = std::function<void(MemorySlot&, std::uint64_t offset, std::uint64_t size_bytes)>;
   void set_code_write_listener(CodeWriteListener listener) { code_listener_ = std::move(listener); }
 
+  /// Called when set_shadow() changed something. Set by the engine.
+  void set_map_listener(std::function<void()> listener) { map_listener_ = std::move(listener); }
+
   const std::vector<std::unique_ptr<MemorySlot>>& slots() const { return slots_; }
   std::uint64_t ram_bytes() const;
 
  private:
+  static bool hidden(const MemorySlot& slot, std::uint64_t offset) {
+    return (slot.shadow[offset >> page_shift].load(std::memory_order_relaxed) & SHADOW_READS) == 0;
+  }
+  Result<MemorySlot*> make(std::string name, GuestPhys base, std::uint64_t size_bytes, SlotKind kind, bool populate);
+
+  std::function<void()> map_listener_;
   std::vector<std::unique_ptr<MemorySlot>> slots_;
   CodeWriteListener code_listener_;
 };

@@ -136,5 +136,78 @@ TEST_F(GuestMemoryTest, EmptyWriteIsNotAnnounced) {
   EXPECT_EQ(announcements, 0);
 }
 
+/// RAM at C0000h with ROM behind it: four pages, ROM bytes 0x11, RAM bytes 0x22.
+class ShadowRam : public testing::Test {
+ protected:
+  ShadowRam() {
+    front = memory.add("ram", GuestPhys{base}, 4 * page_size, SlotKind::Ram).value();
+    rom = memory.add_behind("rom", *front).value();
+    std::memset(front->host, 0x22, front->size_bytes);
+    std::memset(rom->host, 0x11, rom->size_bytes);
+    memory.set_map_listener([this] { ++changes; });
+  }
+  std::uint8_t at(std::uint64_t address) const {
+    std::uint8_t value = 0;
+    EXPECT_TRUE(memory.read_value(GuestPhys{address}, value));
+    return value;
+  }
+  static constexpr std::uint64_t base = 0xc'0000;
+  GuestMemory memory;
+  MemorySlot* front = nullptr;
+  MemorySlot* rom = nullptr;
+  unsigned changes = 0;
+};
+
+TEST_F(ShadowRam, RomAnswersAtFirst) { EXPECT_EQ(at(base), 0x11); }
+
+TEST_F(ShadowRam, RamAnswersWhereItIsSwitchedOn) {
+  memory.set_shadow(GuestPhys{base + page_size}, page_size, SHADOW_READS);
+  EXPECT_EQ(at(base + page_size - 1), 0x11);
+  EXPECT_EQ(at(base + page_size), 0x22);
+  EXPECT_EQ(at(base + 2 * page_size), 0x11);
+}
+
+TEST_F(ShadowRam, OneReadPassesThroughBoth) {
+  memory.set_shadow(GuestPhys{base + page_size}, page_size, SHADOW_READS);
+  std::uint16_t value = 0;
+  ASSERT_TRUE(memory.read_value(GuestPhys{base + page_size - 1}, value));
+  EXPECT_EQ(value, 0x2211);
+}
+
+TEST_F(ShadowRam, PointersEndWhereTheOtherBegins) {
+  memory.set_shadow(GuestPhys{base + page_size}, page_size, SHADOW_READS);
+  EXPECT_EQ(memory.at(GuestPhys{base}, page_size), rom->host);
+  EXPECT_EQ(memory.at(GuestPhys{base}, page_size + 1), nullptr);
+}
+
+TEST_F(ShadowRam, ProtectedRamKeepsItsContents) {
+  memory.set_shadow(GuestPhys{base}, page_size, SHADOW_READS);
+  ASSERT_TRUE(memory.write_value(GuestPhys{base}, std::uint8_t{0x33}));
+  EXPECT_EQ(at(base), 0x22);
+  EXPECT_FALSE(front->writable_at(0));
+}
+
+TEST_F(ShadowRam, OpenRamTakesWrites) {
+  memory.set_shadow(GuestPhys{base}, page_size, SHADOW_READS | SHADOW_WRITES);
+  ASSERT_TRUE(memory.write_value(GuestPhys{base}, std::uint8_t{0x33}));
+  EXPECT_EQ(at(base), 0x33);
+}
+
+TEST_F(ShadowRam, HiddenRamTakesWritesBehindTheRomThatIsRead) {
+  const std::array<std::byte, 1> data{std::byte{0x33}};
+  EXPECT_FALSE(memory.write_hidden(GuestPhys{base}, data));
+  memory.set_shadow(GuestPhys{base}, page_size, SHADOW_WRITES);
+  EXPECT_TRUE(memory.write_hidden(GuestPhys{base}, data));
+  EXPECT_EQ(at(base), 0x11);
+  memory.set_shadow(GuestPhys{base}, page_size, SHADOW_READS);
+  EXPECT_EQ(at(base), 0x33);
+}
+
+TEST_F(ShadowRam, TellsOfChangesOnly) {
+  memory.set_shadow(GuestPhys{base}, page_size, SHADOW_READS);
+  memory.set_shadow(GuestPhys{base}, page_size, SHADOW_READS);
+  EXPECT_EQ(changes, 1u);
+}
+
 }  // namespace
 }  // namespace veneer::machine

@@ -76,6 +76,10 @@ Result<void> BtEngine::create() {
       at += in_page;
     }
   });
+  memory_.set_map_listener([this] {
+    for (BtVcpu* vcpu : vcpus_)
+      if (vcpu) vcpu->forget_memory_map();
+  });
   return {};
 }
 

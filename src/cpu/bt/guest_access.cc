@@ -58,7 +58,7 @@ HostPtr BtVcpu::page_pointer(std::uint64_t address, Access access, bool supervis
   machine::MemorySlot* slot = engine_.memory().find(t.address);
   if (!slot) return nullptr;
   const std::uint64_t offset = t.address - slot->base;
-  const bool rom = slot->kind == machine::SlotKind::Rom;
+  const bool rom = !slot->writable_at(offset);
   const HostPtr host_page = slot->host + (offset & ~page_offset_mask);
   bool writable =
       t.writable && !rom && engine_.cache().may_write(code_page_id(slot->index, offset >> page_shift), index_);
@@ -101,8 +101,8 @@ void BtVcpu::physical_read(GuestPhys address, void* out, unsigned size) {
 void BtVcpu::physical_write(GuestPhys address, const void* data, unsigned size) {
   auto& memory = engine_.memory();
   machine::MemorySlot* slot = memory.find(address);
-  if (slot && slot->kind == machine::SlotKind::Ram && address.value - slot->base.value + size <= slot->size_bytes) {
-    const std::uint64_t offset = address - slot->base;
+  const std::uint64_t offset = slot ? address - slot->base : 0;
+  if (slot && offset + size <= slot->size_bytes && slot->writable_at(offset)) {
     if (shadow_ && !shadow_lets_write(slot->host + (offset & ~page_offset_mask))) return;
     copy_operand(slot->host + offset, data, size);
     // Whoever translates marks the page, then reads it; this wrote, and now reads the mark.

@@ -79,6 +79,7 @@ bool BtVcpu::take_events() {
   __atomic_store_n(&b->poll, good_poll_, __ATOMIC_SEQ_CST);
   look_.store(false, std::memory_order_seq_cst);
   if (steal_time_due()) with_vectors_saved([&] { steal_time_measure(); });
+  if (map_changed_.load(std::memory_order_relaxed) && map_changed_.exchange(false)) flush_all_contexts();
   InterruptPort& port = interrupts();
   if (s.halted && port.take_unhalt()) s.halted = false;
   if (port.nmi_pending() && !s.nmi_blocked && !s.interrupt_shadow) {

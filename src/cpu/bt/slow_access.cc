@@ -180,7 +180,7 @@ std::uint64_t BtVcpu::operand_access(const AccessDescriptor& d, std::uint64_t ad
 /// looks after the translations. False where this is not RAM.
 bool BtVcpu::write_in_place(const AccessDescriptor& d, std::uint64_t address, GuestPhys physical) {
   machine::MemorySlot* slot = engine_.memory().find(physical);
-  if (!slot || slot->kind != machine::SlotKind::Ram) return false;
+  if (!slot || !slot->writable_at(physical - slot->base)) return false;
   b->t1 = reinterpret_cast<std::uint64_t>(slot->host + (physical - slot->base)) - address;
   if (!vectors_loaded_) load_vectors();
   bounce_.in_place = true;

@@ -63,6 +63,11 @@ class BtVcpu final : public Vcpu {
   Exit run() override;
   Exit step() override;
   void kick() noexcept override;
+  /// Other memory answers at some addresses now: what was remembered of them goes before the next block. Any thread.
+  void forget_memory_map() noexcept {
+    map_changed_.store(true, std::memory_order_relaxed);
+    kick();
+  }
   void request_exit() noexcept override;
   void get_state(ArchState& out) const override;
   void set_state(const ArchState& in) override;
@@ -474,6 +479,7 @@ class BtVcpu final : public Vcpu {
   X87Pointers x87_loaded_;                                         ///< see HostX87Pointers::loaded
   std::atomic<bool> exit_requested_{false};
   std::atomic<bool> look_{false};
+  std::atomic<bool> map_changed_{false};
   std::uint64_t good_poll_ = 0;
   bool alone_wanted_ = false;               ///< the instruction at RIP asks to run while all others stand still
   bool alone_ = false;                      ///< they do
