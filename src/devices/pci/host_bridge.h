@@ -1,9 +1,13 @@
 // The host bridge of the 440FX chipset, as far as software looks at it.
 //
 // State: configuration space.
-// Missing: PAM and SMRAM registers are stored without effect; DRAM row boundaries.
+// Missing: the SMRAM register is stored without effect; DRAM row boundaries.
 // Differs from the spec: no AGP, no error reporting. Spec: Intel 82441FX (PMC) data sheet 290549-001, chapter 3.
 #pragma once
+
+#include <cstdint>
+#include <functional>
+#include <utility>
 
 #include "devices/pci/pci_function.h"
 
@@ -11,14 +15,18 @@ namespace veneer::devices {
 
 class HostBridge final : public PciFunction {
  public:
-  HostBridge() : PciFunction("host-bridge", {0x8086, 0x1237, 0x02, 0x060000, 0, 0, 0}) {
-    make_writable(PAM0, 4, 0xffff'ffff);
-    make_writable(PAM0 + 4, 3, 0x00ff'ffff);
-    make_writable(SMRAM, 1, 0x7f);
-  }
+  /// `shadow` is told what RAM at [base, base + bytes) below 1 MiB answers to; empty: PAM has no effect.
+  using ShadowListener = std::function<void(std::uint32_t base, std::uint32_t bytes, bool reads, bool writes)>;
+  explicit HostBridge(ShadowListener shadow = {});
+
+  void write_config(unsigned offset, unsigned size_bytes, std::uint32_t value) override;
+  void restore(machine::SnapshotReader& in) override;
+  void reset() override;
 
  private:
-  enum Register : unsigned { PAM0 = 0x59, SMRAM = 0x72 };
+  enum Register : unsigned { PAM0 = 0x59, PAM_COUNT = 7, SMRAM = 0x72 };
+  void apply_shadow();
+  ShadowListener shadow_;
 };
 
 }  // namespace veneer::devices

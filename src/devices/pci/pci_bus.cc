@@ -39,40 +39,47 @@ class Allocator {
 
 class PciBus::Slot final : public PciSlot {
  public:
-  Slot(PciBus& bus, unsigned number, PciFunction& function) : bus_(bus), number_(number), function_(function) {}
+  Slot(PciBus& bus, unsigned slot, unsigned number, PciFunction& function)
+      : bus_(bus), slot_(slot), number_(number), function_(function) {}
   PciFunction& function() { return function_; }
 
   machine::Bus& memory_bus() override { return bus_.around_.memory_bus; }
   machine::Bus& port_bus() override { return bus_.around_.port_bus; }
-  void set_intx(bool level) override { bus_.set_interrupt(number_, level); }
+  void set_intx(bool level) override { bus_.set_interrupt(slot_, number_, level); }
   void send_msi(std::uint64_t address, std::uint32_t data) override { bus_.around_.apic_bus.msi(address, data); }
 
  private:
   PciBus& bus_;
-  unsigned number_;
+  unsigned slot_, number_;
   PciFunction& function_;
 };
 
 PciBus::PciBus(const PciSurroundings& around) : around_(around) {}
 PciBus::~PciBus() = default;
 
-void PciBus::plug(unsigned slot, PciFunction& function) {
-  VENEER_ASSERT(slot < slot_count && !slots_[slot]);
-  slots_[slot] = std::make_unique<Slot>(*this, slot, function);
-  function.plug_into(*slots_[slot]);
+void PciBus::plug(unsigned slot, unsigned number, PciFunction& function) {
+  VENEER_ASSERT(slot < slot_count && number < function_count && !slots_[slot][number]);
+  slots_[slot][number] = std::make_unique<Slot>(*this, slot, number, function);
+  function.plug_into(*slots_[slot][number]);
 }
 
-void PciBus::set_interrupt(unsigned slot, bool level) {
+template <typename F>
+void PciBus::for_each_function(F f) const {
+  for (const auto& slot : slots_)
+    for (const auto& function : slot)
+      if (function) f(function->function());
+}
+
+void PciBus::set_interrupt(unsigned slot, unsigned number, bool level) {
   const unsigned line = slot % 4;  // all functions use INTA
-  const std::uint32_t mask = 1u << slot;
-  asserted_[line] = level ? asserted_[line] | mask : asserted_[line] & ~mask;
-  around_.interrupt_lines[line]->set(asserted_[line] != 0);
+  asserted_[line].set(slot * function_count + number, level);
+  around_.interrupt_lines[line]->set(asserted_[line].any());
+  if (lines_changed_) lines_changed_(line, asserted_[line].any());
 }
 
 PciFunction* PciBus::selected() const {
-  if (!(config_address_ & ENABLE) || BUS::get(config_address_) != 0 || FUNCTION::get(config_address_) != 0)
-    return nullptr;
-  const auto& slot = slots_[DEVICE::get(config_address_)];
+  if (!(config_address_ & ENABLE) || BUS::get(config_address_) != 0) return nullptr;
+  const auto& slot = slots_[DEVICE::get(config_address_)][FUNCTION::get(config_address_)];
   return slot ? &slot->function() : nullptr;
 }
 
@@ -102,9 +109,7 @@ void PciBus::assign_resources(const PciWindows& windows) {
   Allocator memory32(windows.memory32_base, windows.memory32_bytes);
   Allocator memory64(windows.memory64_base, windows.memory64_bytes);
   Allocator io(windows.io_base, windows.io_bytes);
-  for (const auto& slot : slots_) {
-    if (!slot) continue;
-    PciFunction& function = slot->function();
+  for_each_function([&](PciFunction& function) {
     std::uint32_t decode = function.read_config(pci::COMMAND, 2);
     for (unsigned i = 0; i < pci::bar_count; ++i) {
       const BarKind kind = function.bar_kind(i);
@@ -119,27 +124,24 @@ void PciBus::assign_resources(const PciWindows& windows) {
       decode |= kind == BarKind::Io ? pci::COMMAND_IO : pci::COMMAND_MEMORY;
     }
     function.write_config(pci::COMMAND, 2, decode);
-  }
+  });
 }
 
 void PciBus::save(machine::SnapshotWriter& out) const {
   out.section("pci-bus");
   out.put(config_address_);
-  for (const auto& slot : slots_)
-    if (slot) slot->function().save(out);
+  for_each_function([&](PciFunction& function) { function.save(out); });
 }
 
 void PciBus::restore(machine::SnapshotReader& in) {
   in.section("pci-bus");
   config_address_ = in.get<std::uint32_t>() & WRITABLE;
-  for (const auto& slot : slots_)
-    if (slot) slot->function().restore(in);
+  for_each_function([&](PciFunction& function) { function.restore(in); });
 }
 
 void PciBus::reset() {
   config_address_ = 0;
-  for (const auto& slot : slots_)
-    if (slot) slot->function().reset();
+  for_each_function([&](PciFunction& function) { function.reset(); });
 }
 
 }  // namespace veneer::devices

@@ -1,13 +1,16 @@
 // PCI bus 0: slots, configuration mechanism #1, interrupt pins, and what firmware does with BARs.
 //
 // State: CONFIG_ADDRESS, and that of the functions.
-// Missing: bridges and other buses, functions above 0, PCI Express ECAM.
+// Missing: bridges and other buses, PCI Express ECAM.
 // Differs from the spec: nothing known. Spec: PCI Local Bus 3.0, 3.2.2.3.2 (configuration mechanism #1), 2.2.6.
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <utility>
 
 #include "devices/irq/apic_bus.h"
 #include "devices/pci/pci_function.h"
@@ -36,12 +39,19 @@ struct PciSurroundings {
 class PciBus final : public machine::Device {
  public:
   static constexpr unsigned slot_count = 32;
+  static constexpr unsigned function_count = 8;
 
   explicit PciBus(const PciSurroundings& around);
   ~PciBus() override;
 
   /// Puts a function into an empty slot. It must outlive the bus's use.
-  void plug(unsigned slot, PciFunction& function);
+  void plug(unsigned slot, PciFunction& function) { plug(slot, 0, function); }
+  /// Function `number` of a device with several; function 0 has to be there as well.
+  void plug(unsigned slot, unsigned number, PciFunction& function);
+  /// Called when one of the four interrupt lines changes, beside the line itself.
+  void set_line_listener(std::function<void(unsigned line, bool level)> listener) {
+    lines_changed_ = std::move(listener);
+  }
 
   /// The register that byte accesses to port 0xcf9 reach: on PCs the reset control hides inside CONFIG_ADDRESS.
   void set_reset_register(machine::Device& device) { reset_register_ = &device; }
@@ -58,11 +68,14 @@ class PciBus final : public machine::Device {
  private:
   class Slot;
   PciFunction* selected() const;
-  void set_interrupt(unsigned slot, bool level);
+  void set_interrupt(unsigned slot, unsigned number, bool level);
+  template <typename F>
+  void for_each_function(F f) const;
 
   PciSurroundings around_;
-  std::array<std::unique_ptr<Slot>, slot_count> slots_;
-  std::array<std::uint32_t, 4> asserted_{};  // slots that hold each interrupt line
+  std::array<std::array<std::unique_ptr<Slot>, function_count>, slot_count> slots_;
+  std::array<std::bitset<slot_count * function_count>, 4> asserted_;  // functions that hold each interrupt line
+  std::function<void(unsigned, bool)> lines_changed_;
   machine::Device* reset_register_ = nullptr;
   std::uint32_t config_address_ = 0;
 };

@@ -3,7 +3,12 @@
 
 #include <gmock/gmock.h>
 
+#include <map>
+#include <optional>
+#include <vector>
+
 #include "devices/pci/host_bridge.h"
+#include "devices/pci/piix.h"
 
 namespace veneer::devices {
 namespace {
@@ -64,6 +69,7 @@ class PciBusTest : public testing::Test {
   PciBus bus{{memory, ports, apics, {&lines[0], &lines[1], &lines[2], &lines[3]}}};
   HostBridge bridge;
   TestFunction function;
+  TestFunction function6{"function6"};
 };
 
 TEST_F(PciBusTest, IdentifiesTheFunction) { EXPECT_EQ(read(0), 0x56781234u); }
@@ -115,7 +121,7 @@ TEST_F(PciBusTest, SizesA64BitBar) {
 
 TEST_F(PciBusTest, SizesAnIoBar) {
   write(0x20, 0xffffffff);
-  EXPECT_EQ(read(0x20), 0xffe1u);
+  EXPECT_EQ(read(0x20), 0xffffffe1u);
 }
 
 TEST_F(PciBusTest, ABarThatIsNotThereReadsZero) {
@@ -254,6 +260,106 @@ TEST_F(PciBusTest, SaveDisturbRestoreSaveIsEqual) {
   EXPECT_TRUE(reader.ok());
   EXPECT_EQ(before.data(), after.data());
   EXPECT_EQ(memory.read(0xd0000000, 4), 0x11u);
+}
+
+TEST_F(PciBusTest, FunctionsAboveZeroHaveTheirOwnSpace) {
+  TestFunction other("other");
+  bus.plug(6, function6);
+  bus.plug(6, 3, other);
+  bus.write(0, 4, 0x80000000u | (6u << 11) | (3u << 8));
+  EXPECT_EQ(bus.read(4, 4), 0x56781234u);
+  bus.write(0, 4, 0x80000000u | (6u << 11) | (2u << 8));
+  EXPECT_EQ(bus.read(4, 4), 0xffffffffu);
+}
+
+TEST_F(PciBusTest, LineListenerHearsOfSharedLines) {
+  std::vector<bool> heard;
+  bus.set_line_listener([&](unsigned line, bool level) {
+    if (line == 1) heard.push_back(level);
+  });
+  function.set_intx(true);
+  function.set_intx(false);
+  EXPECT_EQ(heard, (std::vector<bool>{true, false}));
+}
+
+/// What the host bridge told about the region at an address.
+struct Told {
+  bool reads = false, writes = false;
+};
+
+TEST(HostBridge, PamRegistersSwitchTheirRegions) {
+  std::map<std::uint32_t, Told> told;
+  HostBridge bridge([&](std::uint32_t base, std::uint32_t, bool reads, bool writes) { told[base] = {reads, writes}; });
+  bridge.write_config(0x59, 1, 0x30);
+  bridge.write_config(0x5a, 1, 0x21);
+  EXPECT_TRUE(told[0xf0000].reads && told[0xf0000].writes);
+  EXPECT_TRUE(told[0xc0000].reads && !told[0xc0000].writes);
+  EXPECT_TRUE(!told[0xc4000].reads && told[0xc4000].writes);
+  EXPECT_EQ(told.size(), 13u);
+}
+
+TEST(HostBridge, ResetHidesTheRam) {
+  bool any = true;
+  HostBridge bridge([&](std::uint32_t, std::uint32_t, bool reads, bool writes) { any = reads || writes; });
+  bridge.write_config(0x59, 1, 0x30);
+  bridge.reset();
+  EXPECT_FALSE(any);
+}
+
+class Piix3Test : public testing::Test {
+ protected:
+  Piix3Test() : bridge(lines()) {}
+  Piix3IsaBridge::IsaLines lines() {
+    Piix3IsaBridge::IsaLines out{};
+    out[10] = &irq10;
+    out[11] = &irq11;
+    return out;
+  }
+  TestLine irq10, irq11;
+  Piix3IsaBridge bridge;
+};
+
+TEST_F(Piix3Test, PirqsGoNowhereAtFirst) {
+  bridge.set_pirq(0, true);
+  EXPECT_FALSE(irq10.level || irq11.level);
+}
+
+TEST_F(Piix3Test, TwoPirqsShareAnInterrupt) {
+  bridge.write_config(0x60, 2, 0x0a0a);
+  bridge.set_pirq(0, true);
+  bridge.set_pirq(1, true);
+  bridge.set_pirq(0, false);
+  EXPECT_TRUE(irq10.level);
+  bridge.set_pirq(1, false);
+  EXPECT_FALSE(irq10.level);
+}
+
+TEST_F(Piix3Test, ReroutingMovesAnAssertedLine) {
+  bridge.write_config(0x60, 1, 0x0a);
+  bridge.set_pirq(0, true);
+  bridge.write_config(0x60, 1, 0x0b);
+  EXPECT_FALSE(irq10.level);
+  EXPECT_TRUE(irq11.level);
+}
+
+TEST_F(Piix3Test, InterruptsThatArentThereAreHarmless) {
+  for (unsigned value = 0; value < 256; ++value) {
+    bridge.write_config(0x60, 1, value);
+    bridge.set_pirq(0, true);
+    bridge.set_pirq(0, false);
+  }
+  SUCCEED();
+}
+
+TEST(Piix4, RegistersAnswerWhereTheyAreSwitchedOn) {
+  std::optional<std::uint16_t> at;
+  Piix4PowerManagement pm([&](std::optional<std::uint16_t> base) { at = base; });
+  pm.write_config(0x40, 4, 0xb001);
+  EXPECT_EQ(at, std::nullopt);
+  pm.write_config(0x80, 1, 1);
+  EXPECT_EQ(at, std::optional<std::uint16_t>(0xb000));
+  pm.reset();
+  EXPECT_EQ(at, std::nullopt);
 }
 
 }  // namespace

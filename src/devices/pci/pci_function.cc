@@ -53,7 +53,8 @@ void PciFunction::add_bar(unsigned index, BarKind kind, std::uint64_t size_bytes
   const std::uint64_t address_bits = ~(size_bytes - 1);
   if (kind == BarKind::Io) {
     set_config(offset, 4, BAR_IO);
-    make_writable(offset, 4, static_cast<std::uint32_t>(address_bits & 0xfffc));  // ports have 16 bits on a PC
+    // All 32 bits: SeaBIOS takes upper bits that are fixed for a part of the size. Above FFFFh it is not decoded.
+    make_writable(offset, 4, static_cast<std::uint32_t>(address_bits & 0xffff'fffc));
     make_writable(COMMAND, 2, COMMAND_IO);
     return;
   }
@@ -146,7 +147,8 @@ std::optional<std::uint64_t> PciFunction::wanted_address(unsigned index) const {
   const std::uint16_t decode = bar.kind == BarKind::Io ? COMMAND_IO : COMMAND_MEMORY;
   if (!(config(COMMAND, 2) & decode)) return std::nullopt;
   const std::uint64_t address = bar_address(index);
-  if (address == 0 || address >= physical_limit) return std::nullopt;  // 0: not assigned yet
+  const std::uint64_t limit = bar.kind == BarKind::Io ? 0x1'0000 : physical_limit;
+  if (address == 0 || address >= limit) return std::nullopt;  // 0: not assigned yet
   return address;
 }
 

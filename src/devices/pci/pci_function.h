@@ -84,6 +84,8 @@ class PciFunction {
                           std::span<const std::uint8_t> writable = {});
   /// MSI-X with table and pending bits in BAR `bar` (Memory32, one page).
   void add_msix(unsigned vectors, unsigned bar);
+  /// Says in the header that the device has more functions than this one.
+  void set_multifunction() { set_config(pci::HEADER_TYPE, 1, 0x80); }
   /// Lets the guest write these bits of a register.
   void make_writable(unsigned offset, unsigned size_bytes, std::uint32_t mask);
   void set_config(unsigned offset, unsigned size_bytes, std::uint32_t value);
