@@ -175,7 +175,8 @@ void describe_fixed_hardware(const AcpiPlatform& platform, Fadt& fadt) {
   fadt.x_pm1a_cnt_blk = io_register(static_cast<std::uint16_t>(pm + 4), 2);
   fadt.x_pm_tmr_blk = io_register(static_cast<std::uint16_t>(pm + 8), 4);
   fadt.century = 0x32;  // where PCs keep it in CMOS
-  fadt.iapc_boot_arch = LEGACY_DEVICES | KEYBOARD_8042 | VGA_NOT_PRESENT;
+  fadt.iapc_boot_arch = LEGACY_DEVICES | KEYBOARD_8042;
+  if (!platform.has_display) fadt.iapc_boot_arch |= VGA_NOT_PRESENT;
   fadt.flags = WBINVD | PROC_C1 | SLP_BUTTON | FIX_RTC | RESET_REG_SUP;
   fadt.reset_reg = io_register(platform.reset_port, 1);
   fadt.reset_value = RESET_CONTROL_HARD_RESET;
@@ -266,25 +267,131 @@ std::vector<std::byte> ssdt(const AcpiPlatform& platform) {
   return table("SSDT", 2, std::as_bytes(std::span(body)));
 }
 
-}  // namespace
+constexpr std::uint64_t checksum_at = offsetof(Header, checksum);
 
-std::vector<std::byte> build_acpi_tables(const AcpiPlatform& platform, GuestPhys base) {
+/// All tables for a base address, and what to change for another one.
+struct Image {
+  std::vector<std::byte> bytes;  // with room for the RSDP at the start
+  Rsdp rsdp;                     // without checksums
+  struct Pointer {
+    std::uint32_t at;
+    std::uint8_t size_bytes;
+  };
+  std::vector<Pointer> pointers;
+  struct Range {
+    std::uint32_t at, length;
+  };
+  std::vector<Range> changing;  // tables with pointers in them
+};
+
+Image build_image(const AcpiPlatform& platform, GuestPhys base) {
+  const auto origin = static_cast<std::uint32_t>(base.value);
+  Image image;
   Piece piece(base);
-  piece.add(std::vector<std::byte>(sizeof(Rsdp)));
+  piece.add(std::vector<std::byte>(64));
   const std::uint32_t facs_at = platform.hardware_reduced ? 0 : piece.add(facs(), 64);
   const std::uint32_t dsdt_at = piece.add(std::as_bytes(platform.dsdt));
 
-  std::vector<std::byte> pointers;
-  for (const auto& bytes : {fadt_table(platform, facs_at, dsdt_at), madt(platform), ssdt(platform)})
-    append(pointers, std::uint64_t{piece.add(bytes)});
+  const std::vector<std::byte> fadt = fadt_table(platform, facs_at, dsdt_at);
+  const std::uint32_t fadt_at = piece.add(fadt) - origin;
+  const auto fadt_pointer = [&](std::size_t field, std::uint8_t size_bytes) {
+    image.pointers.push_back({fadt_at + static_cast<std::uint32_t>(sizeof(Header) + field), size_bytes});
+  };
+  if (facs_at != 0) fadt_pointer(offsetof(Fadt, facs), 4);
+  fadt_pointer(offsetof(Fadt, dsdt), 4);
+  fadt_pointer(offsetof(Fadt, x_dsdt), 8);
+  image.changing.push_back({fadt_at, static_cast<std::uint32_t>(fadt.size())});
 
-  Rsdp rsdp;
-  rsdp.xsdt = piece.add(table("XSDT", 1, pointers));
-  const auto rsdp_bytes = std::as_bytes(std::span(&rsdp, 1));
-  rsdp.checksum = checksum(rsdp_bytes.first(20));
-  rsdp.extended_checksum = checksum(rsdp_bytes);
-  std::memcpy(piece.bytes().data(), &rsdp, sizeof rsdp);
-  return piece.take();
+  std::vector<std::byte> entries;
+  append(entries, std::uint64_t{fadt_at + origin});
+  for (const auto& bytes : {madt(platform), ssdt(platform)}) append(entries, std::uint64_t{piece.add(bytes)});
+  const std::vector<std::byte> xsdt = table("XSDT", 1, entries);
+  const std::uint32_t xsdt_at = piece.add(xsdt) - origin;
+  for (std::uint32_t i = 0; i < entries.size(); i += 8)
+    image.pointers.push_back({xsdt_at + static_cast<std::uint32_t>(sizeof(Header)) + i, 8});
+  image.changing.push_back({xsdt_at, static_cast<std::uint32_t>(xsdt.size())});
+
+  image.rsdp.xsdt = xsdt_at + origin;
+  image.bytes = piece.take();
+  return image;
+}
+
+/// One command of the loader script: always 128 bytes (SeaBIOS src/fw/romfile_loader.h describes it, QEMU's
+/// hw/acpi/bios-linker-loader.c defines it).
+class LoaderScript {
+ public:
+  enum class Zone : std::uint8_t { High = 1, FirstSegment = 2 };
+  void allocate(std::string_view file, std::uint32_t alignment, Zone zone) {
+    begin(1);
+    name(file);
+    append(bytes_, alignment);
+    append(bytes_, zone);
+  }
+  void add_pointer(std::string_view in, std::string_view to, std::uint32_t at, std::uint8_t size_bytes) {
+    begin(2);
+    name(in);
+    name(to);
+    append(bytes_, at);
+    append(bytes_, size_bytes);
+  }
+  void add_checksum(std::string_view file, std::uint32_t result_at, std::uint32_t start, std::uint32_t length) {
+    begin(3);
+    name(file);
+    append(bytes_, result_at);
+    append(bytes_, start);
+    append(bytes_, length);
+  }
+  std::vector<std::byte> take() {
+    bytes_.resize(align_up(bytes_.size(), command_bytes));
+    return std::move(bytes_);
+  }
+
+ private:
+  static constexpr std::size_t command_bytes = 128, name_bytes = 56;
+  void begin(std::uint32_t command) {
+    bytes_.resize(align_up(bytes_.size(), command_bytes));
+    append(bytes_, command);
+  }
+  void name(std::string_view text) {
+    const std::size_t at = bytes_.size();
+    bytes_.resize(at + name_bytes);
+    std::memcpy(bytes_.data() + at, text.data(), text.size());
+  }
+  std::vector<std::byte> bytes_;
+};
+
+}  // namespace
+
+std::vector<std::byte> build_acpi_tables(const AcpiPlatform& platform, GuestPhys base) {
+  Image image = build_image(platform, base);
+  const auto rsdp_bytes = std::as_bytes(std::span(&image.rsdp, 1));
+  image.rsdp.checksum = checksum(rsdp_bytes.first(20));
+  image.rsdp.extended_checksum = checksum(rsdp_bytes);
+  std::memcpy(image.bytes.data(), &image.rsdp, sizeof image.rsdp);
+  return std::move(image.bytes);
+}
+
+AcpiFiles build_acpi_files(const AcpiPlatform& platform) {
+  Image image = build_image(platform, GuestPhys{0});
+  LoaderScript script;
+  script.allocate(acpi_tables_file, 64, LoaderScript::Zone::High);
+  script.allocate(acpi_rsdp_file, 16, LoaderScript::Zone::FirstSegment);
+  for (const auto& pointer : image.pointers)
+    script.add_pointer(acpi_tables_file, acpi_tables_file, pointer.at, pointer.size_bytes);
+  for (const auto& range : image.changing) {
+    image.bytes[range.at + checksum_at] = std::byte{0};
+    script.add_checksum(acpi_tables_file, range.at + static_cast<std::uint32_t>(checksum_at), range.at, range.length);
+  }
+  script.add_pointer(acpi_rsdp_file, acpi_tables_file, offsetof(Rsdp, xsdt), 8);
+  script.add_checksum(acpi_rsdp_file, offsetof(Rsdp, checksum), 0, 20);
+  script.add_checksum(acpi_rsdp_file, offsetof(Rsdp, extended_checksum), 0, sizeof(Rsdp));
+
+  AcpiFiles files;
+  files.tables = std::move(image.bytes);
+  const auto rsdp_bytes = std::as_bytes(std::span(&image.rsdp, 1));
+  files.rsdp.assign(rsdp_bytes.begin(), rsdp_bytes.end());
+  files.loader = script.take();
+  return files;
 }
 
 }  // namespace veneer::devices

@@ -47,10 +47,21 @@ struct AcpiPlatform {
   std::vector<Window> pci_memory64;
   std::uint16_t pci_config_port = 0xcf8;
 
+  bool has_display = false;  ///< VGA registers and memory answer
+
   std::span<const std::uint8_t> dsdt;  ///< compiled by iasl, with its header
 };
 
 /// All tables as one piece of memory for `base` (a multiple of 64, below 4 GiB); the RSDP comes first.
 std::vector<std::byte> build_acpi_tables(const AcpiPlatform& platform, GuestPhys base);
+
+/// The tables as files of fw_cfg: firmware loads them where it likes and follows the script.
+struct AcpiFiles {
+  std::vector<std::byte> tables, rsdp, loader;
+};
+inline constexpr const char* acpi_tables_file = "etc/acpi/tables";
+inline constexpr const char* acpi_rsdp_file = "etc/acpi/rsdp";
+inline constexpr const char* acpi_loader_file = "etc/table-loader";
+AcpiFiles build_acpi_files(const AcpiPlatform& platform);
 
 }  // namespace veneer::devices

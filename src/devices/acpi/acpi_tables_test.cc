@@ -120,5 +120,85 @@ TEST_F(AcpiTablesTest, TwoHundredFiftyFiveProcessorsFit) {
   for (const auto& [name, address] : tables()) EXPECT_EQ(sum(table_at(address)), 0u) << name;
 }
 
+/// Carries out the loader's script as firmware does, tables at one address and the RSDP at another.
+class AcpiFilesTest : public AcpiTablesTest {
+ protected:
+  static constexpr std::uint64_t tables_base = 0xfff0000, rsdp_base = 0xf5a00;
+  void load() {
+    files = build_acpi_files(platform);
+    for (std::size_t at_command = 0; at_command < files.loader.size(); at_command += 128) carry_out(at_command);
+  }
+  template <typename T>
+  static T get(const std::vector<std::byte>& from, std::size_t offset) {
+    T value{};
+    std::memcpy(&value, from.data() + offset, sizeof value);
+    return value;
+  }
+  std::vector<std::byte>& file(std::size_t name_at) {
+    const std::string name(reinterpret_cast<const char*>(files.loader.data() + name_at));
+    EXPECT_TRUE(name == acpi_tables_file || name == acpi_rsdp_file) << name;
+    return name == acpi_rsdp_file ? files.rsdp : files.tables;
+  }
+  void carry_out(std::size_t at_command) {
+    const std::size_t first = at_command + 4, second = first + 56;
+    switch (get<std::uint32_t>(files.loader, at_command)) {
+      case 1:
+        ++allocations;
+        break;
+      case 2: {
+        std::vector<std::byte>& in = file(first);
+        const std::uint64_t to = &file(second) == &files.tables ? tables_base : rsdp_base;
+        const auto offset = get<std::uint32_t>(files.loader, second + 56);
+        const auto size = get<std::uint8_t>(files.loader, second + 60);
+        std::uint64_t value = 0;
+        std::memcpy(&value, in.data() + offset, size);
+        value += to;
+        std::memcpy(in.data() + offset, &value, size);
+        break;
+      }
+      case 3: {
+        std::vector<std::byte>& in = file(first);
+        const auto result = get<std::uint32_t>(files.loader, first + 56);
+        const auto start = get<std::uint32_t>(files.loader, first + 60);
+        const auto length = get<std::uint32_t>(files.loader, first + 64);
+        EXPECT_EQ(in[result], std::byte{0});
+        in[result] = static_cast<std::byte>(0u - sum(std::span(in).subspan(start, length)));
+        break;
+      }
+      default:
+        ADD_FAILURE() << "unknown command";
+    }
+  }
+  AcpiFiles files;
+  unsigned allocations = 0;
+};
+
+TEST_F(AcpiFilesTest, TheRsdpIsWhole) {
+  load();
+  EXPECT_EQ(allocations, 2u);
+  EXPECT_EQ(sum(std::span(files.rsdp).first(20)), 0u);
+  EXPECT_EQ(sum(files.rsdp), 0u);
+}
+
+TEST_F(AcpiFilesTest, EveryTableOfTheXsdtIsWhole) {
+  load();
+  const auto xsdt = get<std::uint64_t>(files.rsdp, 24) - tables_base;
+  const auto length = get<std::uint32_t>(files.tables, xsdt + 4);
+  EXPECT_EQ(sum(std::span(files.tables).subspan(xsdt, length)), 0u);
+  for (std::uint64_t entry = xsdt + 36; entry < xsdt + length; entry += 8) {
+    const auto table = get<std::uint64_t>(files.tables, entry) - tables_base;
+    EXPECT_EQ(sum(std::span(files.tables).subspan(table, get<std::uint32_t>(files.tables, table + 4))), 0u);
+  }
+}
+
+TEST_F(AcpiFilesTest, TheFadtLeadsToTheDsdt) {
+  load();
+  const auto xsdt = get<std::uint64_t>(files.rsdp, 24) - tables_base;
+  const auto fadt = get<std::uint64_t>(files.tables, xsdt + 36) - tables_base;
+  const auto dsdt_at = get<std::uint64_t>(files.tables, fadt + 140) - tables_base;
+  EXPECT_EQ(get<std::uint32_t>(files.tables, fadt + 40) - tables_base, dsdt_at);
+  EXPECT_EQ(std::memcmp(files.tables.data() + dsdt_at, "DSDT", 4), 0);
+}
+
 }  // namespace
 }  // namespace veneer::devices
