@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::array<std::string_view, 4> level_names = {"error", "warning", "info", "debug"};
 constexpr std::array<std::string_view, static_cast<std::size_t>(Trace::count)> trace_names = {
-    "irq", "timer", "port", "mmio", "pci", "virtio", "serial", "disk", "net", "exec", "translate", "boot"};
+    "irq", "timer", "port", "mmio", "pci", "virtio", "serial", "disk", "net", "exec", "translate", "boot", "firmware"};
 
 std::mutex sink_mutex;  // a leaf lock
 LogSink sink;           // guarded by sink_mutex

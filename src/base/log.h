@@ -107,6 +107,7 @@ enum class Trace : std::uint8_t {
   Exec,
   Translate,
   Boot,
+  Firmware,
   count
 };
 
