@@ -7,6 +7,10 @@
 #include <ostream>
 
 #include "base/manual_timers.h"
+#include "devices/firmware/debug_console.h"
+#include "devices/firmware/fw_cfg.h"
+#include "devices/firmware/system_ports.h"
+#include "devices/ide/ide_channel.h"
 #include "devices/irq/ioapic.h"
 #include "devices/irq/lapic.h"
 #include "devices/irq/pic8259.h"
@@ -18,6 +22,7 @@
 #include "devices/legacy/reset_port.h"
 #include "devices/legacy/rtc_cmos.h"
 #include "devices/legacy/uart16550.h"
+#include "devices/testing/fake_backend.h"
 #include "devices/testing/fakes.h"
 
 namespace veneer::devices {
@@ -118,6 +123,59 @@ struct KeyboardBench final : Bench {
   void disturb() override { out8(controller.data_port(), 0, 0x01); }
   testing::FakeIrqLine irq;
   Ps2Controller8042 controller{irq, [] {}};
+};
+
+struct FwCfgBench final : Bench {
+  FwCfgBench() { fw_cfg.add_file_value("etc/one", std::uint64_t{0x1122334455667788}); }
+  machine::Device& device() override { return fw_cfg; }
+  void set_up() override {
+    fw_cfg.write(0, 2, FwCfg::FIRST_FILE);
+    (void)fw_cfg.read(1, 1);
+    fw_cfg.write(4, 4, 0x1234);
+  }
+  void disturb() override { (void)fw_cfg.read(1, 1); }
+  machine::GuestMemory memory;
+  FwCfg fw_cfg{memory};
+};
+
+struct DebugConsoleBench final : Bench {
+  machine::Device& device() override { return console; }
+  void set_up() override { out8(console, 0, 'a'); }
+  void disturb() override { out8(console, 0, 'b'); }
+  DebugConsole console;
+};
+
+struct Port92Bench final : Bench {
+  machine::Device& device() override { return port; }
+  void set_up() override { out8(port, 0, 2); }
+  void disturb() override { out8(port, 0, 0); }
+  SystemControlPort port{[] {}};
+};
+
+struct ApmBench final : Bench {
+  machine::Device& device() override { return ports; }
+  void set_up() override { out8(ports, 1, 2); }
+  void disturb() override { out8(ports, 1, 3); }
+  ApmPorts ports;
+};
+
+struct IdeBench final : Bench {
+  IdeBench() {
+    EXPECT_TRUE(memory.add("ram", GuestPhys{0}, 0x1000, machine::SlotKind::Ram).ok());
+    channel.attach(0, IdeDriveKind::Disk, disk);
+  }
+  machine::Device& device() override { return channel; }
+  void set_up() override {
+    out8(channel, 6, 0x40);
+    out8(channel, 2, 1);
+    out8(channel, 7, 0x20);
+    (void)channel.read(0, 2);
+  }
+  void disturb() override { (void)channel.read(0, 2); }
+  testing::FakeIrqLine irq;
+  machine::GuestMemory memory;
+  testing::FakeBackend disk{16 * 512};
+  IdeChannel channel{irq, memory};
 };
 
 struct ResetPortBench final : Bench {
@@ -334,6 +392,9 @@ INSTANTIATE_TEST_SUITE_P(
     All, DeviceContract,
     ::testing::Values(of<UartBench>("uart16550"), of<PitBench>("pit8254"), of<Port61Bench>("port61"),
                       of<RtcBench>("rtc_cmos"), of<KeyboardBench>("i8042"), of<ResetPortBench>("reset_port"),
+                      of<FwCfgBench>("fw_cfg"),
+                      Case{"debug_console", [] { return std::make_unique<DebugConsoleBench>(); }, false},
+                      of<Port92Bench>("port92"), of<ApmBench>("apm"), of<IdeBench>("ide"),
                       Case{"debug_exit", [] { return std::make_unique<DebugExitBench>(); }, false},
                       of<PostCodeBench>("post_code"), of<CoprocessorErrorBench>("coprocessor_error"),
                       pic_part("pic_master", PicPart::Master), pic_part("pic_slave", PicPart::Slave),
