@@ -129,6 +129,9 @@ void Attachment::act(EscapeKeys::Action action) {
     case EscapeKeys::Action::Quit:
       ask({{"command", "kill"}});
       break;
+    case EscapeKeys::Action::Power:
+      ask({{"command", "monitor"}, {"line", "powerdown"}});
+      break;
     case EscapeKeys::Action::Detach:
       detached_ = true;
       break;

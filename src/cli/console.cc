@@ -104,6 +104,9 @@ void Console::act(EscapeKeys::Action action) {
     case EscapeKeys::Action::Quit:
       target_.quit();
       break;
+    case EscapeKeys::Action::Power:
+      target_.power_button();
+      break;
     case EscapeKeys::Action::Monitor:
       toggle_monitor();
       break;

@@ -51,6 +51,10 @@ TEST(EscapeKeys, QuitStopsTheFeed) {
   EXPECT_EQ(typed.action, Action::Quit);
   EXPECT_EQ(typed.consumed, 4u);
 }
+TEST(EscapeKeys, PressesThePowerButton) {
+  EscapeKeys keys;
+  EXPECT_EQ(type(keys, "\x01p").action, Action::Power);
+}
 TEST(EscapeKeys, SequenceSplitBetweenReads) {
   EscapeKeys keys;
   EXPECT_EQ(type(keys, "\x01").plain, "");

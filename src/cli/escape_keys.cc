@@ -18,6 +18,9 @@ EscapeKeys::Step EscapeKeys::feed(std::span<const std::uint8_t> input, std::vect
       case 'x':
       case 'X':
         return {i + 1, Action::Quit};
+      case 'p':
+      case 'P':
+        return {i + 1, Action::Power};
       case 'c':
       case 'C':
         return {i + 1, Action::Monitor};
@@ -47,11 +50,13 @@ const char* escape_key_help(EscapeKeys::Set set) {
   if (set == EscapeKeys::Set::Attached)
     return "\n"
            "Ctrl-A d       detach; the machine goes on\n"
+           "Ctrl-A p       press the power button: the guest ends itself\n"
            "Ctrl-A x       end the machine\n"
            "Ctrl-A c       open the monitor prompt, or leave it\n"
            "Ctrl-A h       this list\n"
            "Ctrl-A Ctrl-A  send Ctrl-A to the guest\n";
   return "\n"
+         "Ctrl-A p       press the power button: the guest ends itself\n"
          "Ctrl-A x       end the machine\n"
          "Ctrl-A c       open the monitor prompt, or leave it\n"
          "Ctrl-A h       this list\n"

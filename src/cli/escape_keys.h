@@ -8,11 +8,11 @@
 
 namespace veneer::cli {
 
-/// A state machine over typed bytes. Ctrl-A x ends, c opens or leaves the monitor, h (or ?) lists the keys, Ctrl-A
+/// A state machine over typed bytes. Ctrl-A x ends, p presses the power button, c opens or leaves the monitor, h (or ?) lists the keys, Ctrl-A
 /// sends one Ctrl-A. Ctrl-A and anything else goes to the guest as it is, both bytes: nothing typed is lost.
 class EscapeKeys {
  public:
-  enum class Action : std::uint8_t { None, Quit, Monitor, Help, Detach };
+  enum class Action : std::uint8_t { None, Quit, Power, Monitor, Help, Detach };
   /// Running: at the terminal that runs the machine. Attached: at another one, where d detaches.
   enum class Set : std::uint8_t { Running, Attached };
   struct Step {

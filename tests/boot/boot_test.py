@@ -186,6 +186,13 @@ class Life(unittest.TestCase):
             guest.type("\x01x")
             self.assertEqual(guest.wait(10), 0)
 
+    def test_power_key(self):
+        with Guest() as guest:
+            guest.boot()
+            guest.run("until [ -s /run/acpid.pid ]; do sleep 0.1; done; sleep 0.5")  # who hears the button
+            guest.type("\x01p")
+            self.assertEqual(guest.wait(60), 0)
+
     def test_end_of_input_is_not_the_end(self):
         with Guest() as guest:
             guest.boot()
