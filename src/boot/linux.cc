@@ -95,14 +95,16 @@ Result<void> write_cmdline(machine::GuestMemory& memory, const std::string& cmdl
 
 /// A setup_data node with random bytes, so that the guest's generator is ready at once (SETUP_RNG_SEED, Linux 6.0;
 /// older kernels ignore unknown types).
-Result<void> write_rng_seed(machine::GuestMemory& memory) {
+Result<void> write_rng_seed(machine::GuestMemory& memory, std::optional<std::uint64_t> fixed) {
   struct [[gnu::packed]] {
     std::uint64_t next = 0;
     std::uint32_t type = SETUP_RNG_SEED;
     std::uint32_t len = sizeof(seed);
     std::array<std::uint8_t, 32> seed{};
   } node;
-  if (::getrandom(node.seed.data(), node.seed.size(), 0) != static_cast<ssize_t>(node.seed.size()))
+  if (fixed)
+    std::memcpy(node.seed.data(), &*fixed, sizeof *fixed);
+  else if (::getrandom(node.seed.data(), node.seed.size(), 0) != static_cast<ssize_t>(node.seed.size()))
     return Error("the host gives no random numbers");
   if (!memory.write_value(GuestPhys{low_memory::SETUP_DATA}, node)) return Error("no RAM for setup_data");
   return {};
@@ -194,7 +196,7 @@ Result<BootEntry> load_linux(machine::GuestMemory& memory, const LinuxBoot& boot
       return std::move(loaded).error().context("initrd " + boot.initrd);
 
   TRY_VOID(write_cmdline(memory, boot.cmdline, image.value()));
-  TRY_VOID(write_rng_seed(memory));
+  TRY_VOID(write_rng_seed(memory, boot.random_seed));
   TRY_VOID(write_zero_page(memory, boot, image.value(), where));
   const GuestPhys boot_params{low_memory::BOOT_PARAMS};
   const bool entered = image.value().entry64 ? enter_long_mode(memory, where.entry, boot_params, state)

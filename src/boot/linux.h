@@ -33,6 +33,8 @@ struct LinuxBoot {
   E820Map e820;           ///< all of the guest's memory, in ascending order
   bool long_mode = true;  ///< the processor has it; else kernels are entered in protected mode, which they all can
   std::vector<BootModule> modules = {};  ///< for kernels that take any; the initrd comes before them
+  /// The random numbers that the kernel gets come from this seed; without it they are the host's.
+  std::optional<std::uint64_t> random_seed = {};
 };
 
 /// The files of a LinuxBoot, open: a reset loads them again, when the sandbox opens no files any more.

@@ -121,11 +121,23 @@ Result<void> parse_debug(const std::string& text, cpu::EngineOptions& options) {
       if (error != std::errc{} || stop != last || options.shadow_checks == 0 || options.shadow_checks > 255)
         return Error(fmt::format("\"{}\" does not say how often each block is to be checked (1 to 255)", word));
       options.shadow = true;
+    } else if (word == "deterministic") {
+      options.deterministic = true;
+    } else if (word.starts_with("deterministic=")) {
+      const char* last = word.data() + word.size();
+      const auto [stop, error] = std::from_chars(word.data() + 14, last, options.seed);
+      if (error != std::errc{} || stop != last)
+        return Error(fmt::format("\"{}\" does not end with a number, which would be the seed", word));
+      options.deterministic = true;
     } else {
-      return Error(fmt::format("\"{}\" is nothing to debug with (known: perf-map, shadow, shadow=N)", word));
+      return Error(
+          fmt::format("\"{}\" is nothing to debug with (known: deterministic, deterministic=SEED, perf-map, "
+                      "shadow, shadow=N)",
+                      word));
     }
     at = end + 1;
   }
+  if (options.deterministic && options.shadow) return Error("deterministic and shadow do not go together");
   return {};
 }
 
@@ -280,7 +292,8 @@ void add_run_options(CLI::App& run, RunOptions& options) {
            const auto result = parse_debug(text, options.config.engine_options);
            if (!result) throw CLI::ValidationError("--debug", result.error().message());
          },
-         "For those who work on Veneer: perf-map (names for perf), shadow or shadow=N (run blocks twice, compare)")
+         "For those who work on Veneer: perf-map (names for perf), shadow or shadow=N (run blocks twice, compare), "
+         "deterministic or deterministic=SEED (one thread, counted time: the same run again)")
       ->type_name("WHAT")
       ->group("Debugging");
   run.add_option("--stats", options.stats_file, "Write statistics there as JSON at the end")

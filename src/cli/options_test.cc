@@ -157,6 +157,15 @@ TEST(Options, DebugKnowsItsWords) {
   EXPECT_TRUE(run_options({"--debug", "perf-map"}).config.engine_options.perf_map);
 }
 
+TEST(Options, DebugDeterministicHasASeed) {
+  const cpu::EngineOptions options =
+      run_options({"--debug", "deterministic=18446744073709551615"}).config.engine_options;
+  EXPECT_TRUE(options.deterministic);
+  EXPECT_EQ(options.seed, ~std::uint64_t{0});
+  EXPECT_EQ(status_of(parse({"run", "--kernel", "vmlinuz", "--debug", "deterministic=1x"})), 2);
+  EXPECT_EQ(status_of(parse({"run", "--kernel", "vmlinuz", "--debug", "deterministic,shadow"})), 2);
+}
+
 TEST(Options, DebugTakesShadowWithACount) {
   const cpu::EngineOptions options = run_options({"--debug", "shadow=12"}).config.engine_options;
   EXPECT_TRUE(options.shadow);

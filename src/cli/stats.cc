@@ -97,6 +97,9 @@ std::string format_stats(vm::Machine& machine, const vm::MachineExit& exit, std:
   if (first_run_ns > process_start_ns)
     out += fmt::format("  \"start_to_first_instruction_ms\": {:.3f},\n",
                        static_cast<double>(first_run_ns - process_start_ns) * 1e-6);
+  if (const vm::OneThread* thread = machine.one_thread())
+    out += fmt::format("  \"deterministic\": {{\"seed\": {}, \"instructions\": {}, \"turns\": {}}},\n",
+                       machine.config().engine_options.seed, thread->instructions(), thread->turns());
   if (const auto groups = machine.engine().counters(); !groups.empty()) out += format_groups(groups, "  ") + ",\n";
   out += "  \"vcpus\": [\n";
   for (unsigned i = 0; i < machine.vcpu_count(); ++i)

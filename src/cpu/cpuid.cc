@@ -420,6 +420,13 @@ unsigned CpuidPolicy::family() const {
   return family == 0xf ? family + (signature >> 20 & 0xff) : family;
 }
 
+void CpuidPolicy::hide_random_numbers() {
+  for (Leaf& entry : leaves_) {
+    if (entry.leaf == 1) entry.result.ecx &= ~(1u << 30);
+    if (entry.leaf == 7 && entry.subleaf == 0) entry.result.ebx &= ~(1u << 18);
+  }
+}
+
 CpuidResult CpuidPolicy::query(std::uint32_t leaf, std::uint32_t subleaf, const Dynamic& dynamic) const {
   constexpr std::uint32_t OSXSAVE = 1u << 27;
   constexpr std::uint32_t APIC = 1u << 9;

@@ -40,6 +40,9 @@ class CpuidPolicy {
   /// The processor of --cpu (cpu_model.h). An error when this host lacks what it needs.
   static Result<CpuidPolicy> make(const CpuChoice& choice, unsigned vcpus, std::uint64_t tsc_hz);
 
+  /// No processor answers with random numbers of its own any more (deterministic mode): RDRAND, RDSEED.
+  void hide_random_numbers();
+
   CpuidResult query(std::uint32_t leaf, std::uint32_t subleaf, const Dynamic& dynamic) const;
 
   /// XCR0 bits a guest may set.

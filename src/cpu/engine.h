@@ -107,6 +107,15 @@ class Vcpu {
   /// Makes run() return Interrupted soon (also when it is called later). Async-signal-safe, from any thread.
   virtual void request_exit() noexcept = 0;
 
+  /// With EngineOptions::deterministic, before each run(): it ends (Interrupted) soon after so many instructions, 16 to
+  /// `most_turn_instructions`. The TSC is `tsc` at its start and counts instructions.
+  virtual void begin_turn(std::uint64_t instructions, std::uint64_t tsc) {
+    static_cast<void>(instructions), static_cast<void>(tsc);
+  }
+  /// Instructions since begin_turn(). Any thread; only the vCPU's own sees them exact.
+  virtual std::uint64_t turn_instructions() const { return 0; }
+  static constexpr std::uint64_t most_turn_instructions = 1 << 20;
+
   /// The whole state; only while run() is not running.
   virtual void get_state(ArchState& out) const = 0;
   virtual void set_state(const ArchState& in) = 0;
@@ -124,7 +133,10 @@ class Vcpu {
   virtual std::vector<CounterGroup> counters() const { return {}; }
 };
 
-/// Settings that do not change guest-visible behaviour.
+/// When a deterministic machine is switched on: seconds since 1970.
+inline constexpr std::uint64_t deterministic_wall_s = 1'767'225'600;
+
+/// Settings that do not change guest-visible behaviour, `deterministic` excepted.
 struct EngineOptions {
   unsigned max_block_instructions = 64;  ///< 1 gives single-instruction blocks
   /// Room for translated code, half as much again goes to tables; 0 chooses by the size of guest RAM.
@@ -132,6 +144,9 @@ struct EngineOptions {
   bool shadow = false;  ///< run each block twice and compare (docs/shadow.md)
   /// Shadow mode: how often each block is compared before it may run at full speed; 0: every time it runs.
   unsigned shadow_checks = 0;
+  /// All vCPUs on one thread, by turns whose lengths come from the seed; time is counted in instructions (docs/smp.md).
+  bool deterministic = false;
+  std::uint64_t seed = 0;
   bool perf_map = false;      ///< give translated code names in profiles: /tmp/perf-PID.map
   bool measure_time = false;  ///< count the time in translated code, slow paths, callouts, translation
   /// For tests: steps between vCPUs are delayed at random, by up to so many microseconds.

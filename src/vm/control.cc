@@ -9,6 +9,7 @@ namespace veneer::vm {
 
 void Control::reset() {
   if (no_reboot_) return end({MachineExit::Reason::Reset, 0, {}});
+  if (end_listener_) end_listener_();
   const std::lock_guard hold(mutex_);
   reset_wanted_ = true;
   changed_.notify_all();
@@ -20,6 +21,7 @@ void Control::crashed(const std::string& message) {
 }
 
 void Control::end(MachineExit how) {
+  if (end_listener_) end_listener_();
   const std::lock_guard hold(mutex_);
   if (!end_) end_ = std::move(how);
   changed_.notify_all();

@@ -3,9 +3,11 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "machine/power.h"
 
@@ -52,6 +54,8 @@ class Control final : public machine::PowerControl {
   bool paused() const;
   /// pause() was called, and no resume() after it.
   bool pause_wanted() const;
+  /// Called by whoever asks for an end or a reset, before the request is there. Set before the machine runs.
+  void set_end_listener(std::function<void()> listener) { end_listener_ = std::move(listener); }
   bool wait_paused(bool wanted, std::chrono::milliseconds limit);
   /// How it ended; only after wait() gave End.
   MachineExit result() const;
@@ -61,6 +65,7 @@ class Control final : public machine::PowerControl {
   void set_pause_wanted(bool wanted);
 
   const bool no_reboot_;
+  std::function<void()> end_listener_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<MachineExit> end_;  // the first one wins

@@ -25,6 +25,9 @@ Result<void> check(const MachineConfig& config) {
                              layout::MIN_MEMORY / MiB));
   if (config.kernel.empty() && config.restore.empty())
     return Error("nothing to boot: this version needs a kernel (--kernel)");
+  if (config.engine_options.deterministic && (!config.disks.empty() || !config.nets.empty() || !config.restore.empty()))
+    return Error(
+        "--debug deterministic does not work with --disk, --net or --restore: what comes from there has no fixed time");
   return {};
 }
 
@@ -77,7 +80,9 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
     find_boot_files();
   }
 
-  std::uint64_t tsc_hz = calibration.finish();
+  const bool deterministic = config_.engine_options.deterministic;
+  std::uint64_t tsc_hz = deterministic ? 1'000'000'000 : calibration.finish();
+  if (deterministic) tsc_.follow(virtual_time_.clock());
   if (saved) {
     if (auto fits = check_saved(*saved, tsc_hz); !fits)
       return std::move(fits).error().context("saved machine " + config_.restore);
@@ -88,6 +93,7 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
   if (config_.cpus > 1 && !has(*cpuid_, cpu::Feature::APIC))
     return Error(fmt::format("--cpu {} has no local APIC: it can only be the one processor of a machine (--cpus 1)",
                              config_.cpu.text));
+  if (deterministic) cpuid_->hide_random_numbers();
   const unsigned physical_bits = cpuid_->physical_bits();
   // A processor of 32 bits sees neither RAM above 4 GiB nor the PCI window there; the latter nobody needs.
   const std::uint64_t end = physical_bits > 32
@@ -97,7 +103,7 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
     return Error(fmt::format("memory too large: {} MiB do not fit into the guest's {} physical address bits",
                              config_.memory_bytes / MiB, physical_bits));
 
-  TRY(board_, Mainboard::create(config_, {lock_, events_, control_, memory_, tsc_, tsc_hz, physical_bits, *cpuid_,
+  TRY(board_, Mainboard::create(config_, {lock_, timers(), control_, memory_, tsc_, tsc_hz, physical_bits, *cpuid_,
                                           events_, [this] { control_.pause(); }}));
   TRY(engine_, make_engine(config_, memory_, *board_, *cpuid_));
   for (unsigned i = 0; i < config_.cpus; ++i) {
@@ -105,6 +111,10 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
     threads_.push_back(
         std::make_unique<VcpuThread>(i, std::move(vcpu), board_->local_apic(i),
                                      [this](unsigned index, const cpu::Exit& exit) { on_vcpu_exit(index, exit); }));
+  }
+  if (deterministic) {
+    one_thread_ = std::make_unique<OneThread>(threads_, virtual_time_, lock_, config_.engine_options.seed);
+    control_.set_end_listener([this] { one_thread_->hold(); });
   }
   if (!saved) {
     TRY_VOID(power_on());
@@ -118,9 +128,14 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
   return board_->network().start();
 }
 
+TimerService& Machine::timers() {
+  if (config_.engine_options.deterministic) return virtual_time_;
+  return events_;
+}
+
 /// For a reset of a machine that was restored. Without them it runs until then.
 void Machine::find_boot_files() {
-  const boot::LinuxBoot linux_boot{config_.kernel, config_.initrd, {}, {}, {}, long_mode_, {}};
+  const boot::LinuxBoot linux_boot{config_.kernel, config_.initrd, {}, {}, {}, long_mode_, {}, {}};
   if (auto files = boot::LinuxFiles::open(linux_boot))
     boot_files_ = std::move(files).value();
   else
@@ -144,12 +159,15 @@ Result<void> Machine::add_memory() {
 
 /// Puts kernel and initrd into memory; boot_state_ is then what the first processor starts with.
 Result<void> Machine::load_guest() {
-  const boot::LinuxBoot linux_boot{config_.kernel,
-                                   config_.initrd,
-                                   config_.cmdline,
-                                   GuestPhys{layout::ACPI_TABLES_BASE},
-                                   memory_map(config_.memory_bytes),
-                                   long_mode_};
+  const boot::LinuxBoot linux_boot{
+      config_.kernel,
+      config_.initrd,
+      config_.cmdline,
+      GuestPhys{layout::ACPI_TABLES_BASE},
+      memory_map(config_.memory_bytes),
+      long_mode_,
+      {},
+      config_.engine_options.deterministic ? std::optional(config_.engine_options.seed) : std::nullopt};
   if (!boot_files_ && !config_.restore.empty())
     return Error("the kernel of this machine was not there when it was restored");
   if (!boot_files_) {
@@ -179,7 +197,10 @@ Result<void> Machine::power_on() {
 
 Result<MachineExit> Machine::run() {
   events_.start();
-  for (const auto& thread : threads_) thread->start();
+  if (one_thread_)
+    one_thread_->start();
+  else
+    for (const auto& thread : threads_) thread->start();
   if (control_.pause_wanted())
     carry_out_pause();  // before the first instruction
   else
@@ -266,6 +287,7 @@ void Machine::carry_out_reset() {
 void Machine::stop_threads() {
   for (const auto& thread : threads_) thread->order(VcpuThread::Order::Quit);
   for (const auto& thread : threads_) thread->join();
+  if (one_thread_) one_thread_->join();
   if (board_) board_->network().stop();
   events_.stop();
 }

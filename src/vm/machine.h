@@ -25,8 +25,10 @@
 #include "vm/control.h"
 #include "vm/machine_file.h"
 #include "vm/mainboard.h"
+#include "vm/one_thread.h"
 #include "vm/tsc.h"
 #include "vm/vcpu_thread.h"
+#include "vm/virtual_time.h"
 
 namespace veneer::vm {
 
@@ -92,6 +94,8 @@ class Machine {
   /// COM1; call it with the board lock held (event loop callbacks hold it).
   devices::Uart16550& serial() { return board_->serial(); }
   const cpu::Engine& engine() const { return *engine_; }
+  /// Null unless the machine is deterministic.
+  const OneThread* one_thread() const { return one_thread_.get(); }
 
  private:
   explicit Machine(MachineConfig config);
@@ -99,6 +103,7 @@ class Machine {
   Result<void> add_memory();
   Result<void> load_guest();
   void find_boot_files();
+  TimerService& timers();
   Result<void> power_on();
   Result<void> check_saved(const MachineFile& saved, std::uint64_t host_tsc_hz) const;
   Result<void> restore(const MachineFile& saved);
@@ -118,6 +123,7 @@ class Machine {
   EventLoop events_;
   Control control_;
   GuestTsc tsc_;
+  VirtualTime virtual_time_;  // in deterministic mode
   machine::GuestMemory memory_;
   std::optional<boot::LinuxFiles> boot_files_;  // open since create(): a reset reads them again
   bool long_mode_ = true;                       // the processors have it
@@ -126,6 +132,7 @@ class Machine {
   std::unique_ptr<Mainboard> board_;
   std::unique_ptr<cpu::Engine> engine_;
   std::vector<std::unique_ptr<VcpuThread>> threads_;
+  std::unique_ptr<OneThread> one_thread_;  // in deterministic mode: runs all of threads_
   std::function<void(unsigned)> debug_listener_;
   LogLimiter crash_limiter_;
 };

@@ -169,7 +169,8 @@ Result<void> Mainboard::plug_pci() {
   devices::PciBus& pci = sockets_->pci;
   pci.set_reset_register(sockets_->reset_port);
   pci.plug(layout::HOST_BRIDGE_SLOT, sockets_->host_bridge);
-  pci.plug(layout::VIRTIO_RNG_SLOT, sockets_->rng_function);
+  // Its random numbers would be others each time.
+  if (!config_.engine_options.deterministic) pci.plug(layout::VIRTIO_RNG_SLOT, sockets_->rng_function);
   TRY_VOID(disks_.fill(config_, pci, {supply_.memory, supply_.events, supply_.lock, supply_.pause_machine}));
   TRY_VOID(network_.fill(config_, pci, supply_.memory, supply_.lock));
   return plug_port(layout::PCI_CONFIG_PORT, 8, pci, "PCI configuration");

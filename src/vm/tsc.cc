@@ -68,7 +68,7 @@ std::uint64_t TscCalibration::finish() const {
 GuestTsc::GuestTsc() : offset_(0 - read_host_tsc()) {}
 
 std::uint64_t GuestTsc::resume() {
-  const std::uint64_t change = paused_at_ - read_host_tsc();
+  const std::uint64_t change = paused_at_ - host_now();
   offset_.fetch_add(change, std::memory_order_relaxed);
   return change;
 }

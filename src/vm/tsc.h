@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "base/clock.h"
+
 namespace veneer::vm {
 
 /// The host's TSC now.
@@ -30,18 +32,26 @@ class GuestTsc {
  public:
   /// Starts the guest's TSC at zero.
   GuestTsc();
+  /// Deterministic mode: the clock's nanoseconds are the TSC, and the host's has no part in it. Before anything else.
+  void follow(const Clock& clock) {
+    clock_ = &clock;
+    offset_.store(0, std::memory_order_relaxed);
+  }
   std::uint64_t offset() const { return offset_.load(std::memory_order_relaxed); }
-  std::uint64_t now() const { return read_host_tsc() + offset(); }
+  std::uint64_t now() const { return host_now() + offset(); }
 
   /// Stop and go on; by the thread that stops the vCPUs. resume() gives by how much offset() changed.
-  void pause() { paused_at_ = read_host_tsc(); }
+  void pause() { paused_at_ = host_now(); }
   std::uint64_t resume();
   /// The guest's TSC while it stands still.
   std::uint64_t paused_now() const { return paused_at_ + offset(); }
   /// Lets the guest's TSC go on from this value.
-  void start_at(std::uint64_t guest_tsc) { offset_.store(guest_tsc - read_host_tsc(), std::memory_order_relaxed); }
+  void start_at(std::uint64_t guest_tsc) { offset_.store(guest_tsc - host_now(), std::memory_order_relaxed); }
 
  private:
+  std::uint64_t host_now() const { return clock_ ? clock_->now_ns() : read_host_tsc(); }
+
+  const Clock* clock_ = nullptr;
   std::atomic<std::uint64_t> offset_;
   std::uint64_t paused_at_ = 0;
 };

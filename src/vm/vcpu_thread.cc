@@ -17,6 +17,7 @@ namespace veneer::vm {
 namespace {
 
 thread_local unsigned current_index = 0;
+thread_local bool runs_vcpus = false;
 
 /// Signals for the process as a whole go to threads that know what to do with them.
 void block_process_signals() {
@@ -38,6 +39,13 @@ void start_at_page(cpu::ArchState& state, std::uint8_t page) {
 }  // namespace
 
 unsigned current_vcpu() { return current_index; }
+
+void begin_vcpu_thread(unsigned index, const char* name) {
+  current_index = index;
+  runs_vcpus = true;
+  block_process_signals();
+  begin_thread(ThreadKind::Vcpu, name);
+}
 
 VcpuThread::VcpuThread(unsigned index, std::unique_ptr<cpu::Vcpu> vcpu, devices::LocalApic& apic, ExitListener listener)
     : index_(index), vcpu_(std::move(vcpu)), apic_(apic), listener_(std::move(listener)) {
@@ -92,6 +100,12 @@ void VcpuThread::restore_state(const cpu::ArchState& state, bool waiting_for_sta
 void VcpuThread::wake() noexcept {
   wakeups_.fetch_add(1, std::memory_order_seq_cst);
   wakeups_.notify_one();
+  if (bell_) {
+    bell_->fetch_add(1, std::memory_order_seq_cst);
+    bell_->notify_one();
+    // From elsewhere a kick would come at another instruction each time. The next turn looks by itself.
+    if (!runs_vcpus) return;
+  }
   // An INIT is not an interrupt: the engine has to come out for it.
   if (apic_.init_pending())
     vcpu_->request_exit();
@@ -100,9 +114,7 @@ void VcpuThread::wake() noexcept {
 }
 
 void VcpuThread::loop() {
-  current_index = index_;
-  block_process_signals();
-  begin_thread(ThreadKind::Vcpu, fmt::format("vcpu{}", index_).c_str());
+  begin_vcpu_thread(index_, fmt::format("vcpu{}", index_).c_str());
   for (;;) {
     switch (next_order()) {
       case Order::Run:
@@ -179,16 +191,53 @@ void VcpuThread::wait_for_startup() {
     const std::uint32_t seen = wakeups_.load(std::memory_order_seq_cst);
     if (ordered_away()) return;
     if (apic_.init_pending()) take_init();  // before the SIPI that follows it, or it would undo that
-    if (const auto page = apic_.take_startup()) {
-      cpu::ArchState state;
-      vcpu_->get_state(state);
-      start_at_page(state, *page);
-      vcpu_->set_state(state);
-      waiting_for_startup_ = false;
-      return;
-    }
+    if (begin_at_startup()) return;
     wakeups_.wait(seen, std::memory_order_seq_cst);
   }
+}
+
+bool VcpuThread::begin_at_startup() {
+  const auto page = apic_.take_startup();
+  if (!page) return false;
+  cpu::ArchState state;
+  vcpu_->get_state(state);
+  start_at_page(state, *page);
+  vcpu_->set_state(state);
+  waiting_for_startup_ = false;
+  return true;
+}
+
+VcpuThread::Readiness VcpuThread::readiness() {
+  {
+    const std::lock_guard hold(mutex_);
+    const Order order = order_.load(std::memory_order_relaxed);
+    if (order == Order::Step) return Readiness::Ready;
+    if (order != Order::Run) {
+      if (!parked_) halted_ = false;  // the next run() says so itself
+      parked_ = true;
+      changed_.notify_all();
+      return order == Order::Quit ? Readiness::Quit : Readiness::Parked;
+    }
+  }
+  if (apic_.init_pending()) take_init(), halted_ = false;
+  if (waiting_for_startup_) return begin_at_startup() ? Readiness::Ready : Readiness::Idle;
+  if (halted_ && !(halted_with_interrupts_ ? apic_.wake_pending() : apic_.signal_pending())) return Readiness::Idle;
+  return Readiness::Ready;
+}
+
+void VcpuThread::take_turn(std::uint64_t instructions, std::uint64_t tsc) {
+  current_index = index_;
+  vcpu_->begin_turn(instructions, tsc);
+  if (order_.load(std::memory_order_acquire) == Order::Step) {
+    park_self();
+    return listener_(index_, vcpu_->step());
+  }
+  const cpu::Exit exit = vcpu_->run();
+  halted_ = exit.reason == cpu::ExitReason::Halted;
+  halted_with_interrupts_ = exit.interrupts_enabled;
+  if (halted_ || exit.reason == cpu::ExitReason::Interrupted) return;
+  park_self();
+  listener_(index_, exit);
 }
 
 /// INIT (SDM 3A table 9-1): registers as after power-up, but the TSC runs on and x87/SSE state stays.

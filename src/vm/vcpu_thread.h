@@ -17,6 +17,8 @@ namespace veneer::vm {
 /// The vCPU whose thread is running this, for registers that every processor sees its own of (the APIC page).
 /// On threads that are no vCPU's: 0.
 unsigned current_vcpu();
+/// The start of a thread that runs vCPU `index`, or several of which that is the first.
+void begin_vcpu_thread(unsigned index, const char* name);
 
 class VcpuThread {
  public:
@@ -46,6 +48,16 @@ class VcpuThread {
 
   cpu::Vcpu& vcpu() { return *vcpu_; }
 
+  // ---- Without start(): several of these on one thread (vm/one_thread.h), which asks and gives turns.
+  enum class Readiness : std::uint8_t { Parked, Quit, Idle, Ready };
+  /// What a turn would be good for. Takes orders to park, and a SIPI.
+  Readiness readiness();
+  /// Runs for about so many instructions, or carries out a Step. Only when Ready.
+  void take_turn(std::uint64_t instructions, std::uint64_t tsc);
+  bool ordered_to_run() const { return !ordered_away(); }
+  /// `bell` is rung, and its futex woken, with every reason to ask again.
+  void share_bell(std::atomic<std::uint32_t>& bell) { bell_ = &bell; }
+
  private:
   void loop();
   Order next_order();
@@ -55,6 +67,7 @@ class VcpuThread {
   /// Without `interrupts` (IF clear) only signals end the wait.
   void wait_for_interrupt(bool interrupts);
   void wait_for_startup();
+  bool begin_at_startup();
   void take_init();
   bool ordered_away() const { return order_.load(std::memory_order_acquire) != Order::Run; }
 
@@ -73,6 +86,10 @@ class VcpuThread {
   /// Counts reasons to look around; a futex for the halted vCPU.
   std::atomic<std::uint32_t> wakeups_{0};
   std::thread thread_;
+
+  // One thread for several
+  std::atomic<std::uint32_t>* bell_ = nullptr;
+  bool halted_ = false, halted_with_interrupts_ = false;
 };
 
 }  // namespace veneer::vm

@@ -70,6 +70,12 @@ def resident_mib(pid):
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
+def stopped(pid):
+    """By a signal (job control)."""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rsplit(")", 1)[1].split()[0] == "T"
+
+
 def bound_mib(cpus):
     """Guest memory, code cache with its tables, and per processor what its contexts may fill; then the program."""
     return 64 + 64 + cpus * 12 * 9 + 64
@@ -88,16 +94,19 @@ def run(cpus, seconds, seed, storms=STORMS, flags=(), silence=60, allow_mib=0, v
             except AssertionError as problem:
                 report.failures.append(f"it did not start: {problem}")
             deadline = time.monotonic() + seconds
-            heard, when = "", time.monotonic()
+            heard, quiet = "", 0  # seconds; not those in which somebody had stopped the machine, or us
             while not report.failures and time.monotonic() < deadline:
-                time.sleep(min(1, max(0.05, deadline - time.monotonic())))
+                nap = min(1, max(0.05, deadline - time.monotonic()))
+                time.sleep(nap)
                 if guest.process.poll() is not None:
                     report.failures.append(f"it ended by itself, with status {guest.process.poll()}")
                     break
                 report.memory_mib.append(resident_mib(guest.process.pid))
                 if len(guest.console) != len(heard):
-                    heard, when = guest.console, time.monotonic()
-                elif time.monotonic() - when > silence * SCALE:
+                    heard, quiet = guest.console, 0
+                elif not stopped(guest.process.pid):
+                    quiet += nap
+                if quiet > silence * SCALE:
                     report.failures.append(f"nothing was heard of it for {silence * SCALE:.0f} s")
             report.memory_mib = report.memory_mib or [0]
             if guest.process.poll() is None:

@@ -38,6 +38,10 @@ Outcome callout_hlt(BtVcpu& v, const CalloutRecord&) {
 /// is offered (docs/smp.md, "Waiting").
 Outcome callout_pause(BtVcpu& v, const CalloutRecord&) {
   __builtin_ia32_pause();
+  if (v.engine().options().deterministic) {
+    v.end_turn();
+    return Outcome::Next;
+  }
   if (++v.count.pauses % BtVcpu::pauses_to_yield == 0) {
     long result = SYS_sched_yield;
     asm volatile("syscall" : "+a"(result) : : "rcx", "r11", "memory");

@@ -37,6 +37,7 @@ std::int64_t hypercall(BtVcpu& v) {
       });
       return result;
     case SCHED_YIELD: {
+      if (v.engine().options().deterministic) v.end_turn();
       long call = SYS_sched_yield;
       asm volatile("syscall" : "+a"(call) : : "rcx", "r11", "memory");
       return 0;

@@ -7,6 +7,21 @@ namespace veneer::cpu::bt {
 void Translator::poll() {
   a_.load_gs(T1, VENEER_BLOCK_OFFSET(poll));
   a_.load32(T1, T1);
+  if (!engine_.options().deterministic) return;
+  // The same for a turn that is over: what it may still do is the distance to a page that faults.
+  a_.load_gs(T1, VENEER_BLOCK_OFFSET(credit));
+  a_.load32(T1, T1);
+}
+
+/// Deterministic mode: the instructions from this one to the next that may leave the line are counted. Changes no
+/// flags. Uses T1.
+void Translator::count_instructions(unsigned first) {
+  if (first > 0 && insns_[first - 1].z.meta.category != ZYDIS_CATEGORY_COND_BR) return;
+  unsigned end = first + 1;
+  while (end < count_ && insns_[end - 1].z.meta.category != ZYDIS_CATEGORY_COND_BR) end++;
+  a_.load_gs(T1, VENEER_BLOCK_OFFSET(credit));
+  a_.lea(T1, T1, static_cast<std::int32_t>(end - first));
+  a_.store_gs(VENEER_BLOCK_OFFSET(credit), T1);
 }
 
 /// T0 = guest-linear address of `offset` bytes from the start of this page.

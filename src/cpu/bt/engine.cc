@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/assert.h"
@@ -133,6 +134,24 @@ Result<void> BtVcpu::create_return_stack() {
   return {};
 }
 
+Result<void> BtVcpu::create_credit() {
+  constexpr std::uint64_t bytes = most_turn_instructions + credit_guard_bytes;
+  void* pages = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (pages == MAP_FAILED ||
+      ::mprotect(static_cast<char*>(pages) + most_turn_instructions, credit_guard_bytes, PROT_NONE) != 0)
+    return Error::from_errno("mapping the credit pages", errno);
+  credit_end_ = reinterpret_cast<std::uint64_t>(pages) + most_turn_instructions;
+  begin_turn(most_turn_instructions, 0);
+  return {};
+}
+
+void BtVcpu::begin_turn(std::uint64_t instructions, std::uint64_t tsc) {
+  turn_start_ = b->credit = credit_end_ - std::clamp<std::uint64_t>(instructions, 16, most_turn_instructions);
+  turn_tsc_ = tsc;
+  turn_ended_ = false;
+  exit_requested_.store(false);  // whoever gives turns knows
+}
+
 void BtEngine::add_vcpu(unsigned index, BtVcpu* vcpu) {
   VENEER_ASSERT(!vcpus_[index]);
   vcpus_[index] = vcpu;
@@ -147,6 +166,9 @@ void BtEngine::remove_vcpu(unsigned index) {
 BtVcpu::~BtVcpu() {
   if (engine_.vcpu(index_) == this) engine_.remove_vcpu(index_);
   if (return_guard_) ::munmap(reinterpret_cast<void*>(return_guard_), page_size + return_stack_bytes);
+  if (engine_.options().deterministic)
+    ::munmap(reinterpret_cast<void*>(credit_end_ - most_turn_instructions),
+             most_turn_instructions + credit_guard_bytes);
   if (good_poll_) ::munmap(reinterpret_cast<void*>(good_poll_), 2 * page_size);
 }
 
@@ -173,6 +195,7 @@ Result<void> BtVcpu::create() {
   b->fn_memory = reinterpret_cast<std::uint64_t>(&entry_memory);
   b->fn_writeback = reinterpret_cast<std::uint64_t>(&entry_writeback);
   b->fn_callout = reinterpret_cast<std::uint64_t>(&entry_callout);
+  if (engine_.options().deterministic) TRY_VOID(create_credit());
   if (engine_.options().shadow) TRY_VOID(create_shadow());
   ArchState power_up;
   reset_state(power_up);

@@ -53,6 +53,7 @@ constexpr Field fields[] = {
     VENEER_FIELD(temp),
     VENEER_FIELD(kernel_gs_base),
     VENEER_FIELD(under_call),
+    VENEER_FIELD(credit),
     Field{offsetof(VcpuBlock, segment_base), "segment_base", std::size(VcpuBlock{}.segment_base)},
     Field{offsetof(VcpuBlock, group_addend), "group_addend", std::size(VcpuBlock{}.group_addend)},
 };

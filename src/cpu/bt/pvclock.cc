@@ -49,7 +49,9 @@ void BtVcpu::update_pvclock(std::uint32_t msr, std::uint64_t value) {
   with_vectors_saved([&] {
     if (msr == 0x4b564d00 || msr == 0x11) {
       // Seconds at which the system time was zero.
-      const std::uint64_t wall = now_ns(CLOCK_REALTIME) - (now_ns(CLOCK_MONOTONIC) - engine_.start_ns());
+      const std::uint64_t wall = engine_.options().deterministic
+                                     ? deterministic_wall_s * 1'000'000'000u
+                                     : now_ns(CLOCK_REALTIME) - (now_ns(CLOCK_MONOTONIC) - engine_.start_ns());
       const WallClock clock{2, static_cast<std::uint32_t>(wall / 1'000'000'000u),
                             static_cast<std::uint32_t>(wall % 1'000'000'000u)};
       engine_.memory().write_value(GuestPhys{value}, clock);
@@ -60,6 +62,7 @@ void BtVcpu::update_pvclock(std::uint32_t msr, std::uint64_t value) {
     page.version = 2;
     // All vCPUs say the same of the same TSC, or time would go back from one to the next: TSC_STABLE promises that.
     const BtEngine::ClockBase base = engine_.clock_base([&] {
+      if (engine_.options().deterministic) return BtEngine::ClockBase{0, 0};  // both count instructions from the start
       return BtEngine::ClockBase{read_tsc(), now_ns(CLOCK_MONOTONIC) - engine_.start_ns()};
     });
     page.tsc_timestamp = base.guest_tsc;

@@ -69,7 +69,9 @@ Outcome BtVcpu::fault(std::uint8_t vector, std::uint32_t error) {
 
 InterruptPort& BtVcpu::interrupts() { return engine_.board().interrupts(index_); }
 
-std::uint64_t BtVcpu::read_tsc() const { return __builtin_ia32_rdtsc() + s.tsc_offset; }
+std::uint64_t BtVcpu::read_tsc() const {
+  return (engine_.options().deterministic ? turn_tsc_ + turn_instructions() : __builtin_ia32_rdtsc()) + s.tsc_offset;
+}
 
 void BtVcpu::load_gs() const {
   if (running_) asm volatile("wrgsbase %0" : : "r"(contexts_.current().layout));
@@ -217,6 +219,7 @@ ExitReason BtVcpu::run_loop(bool single) {
       exit_requested_.store(false);
       return finish(ExitReason::Interrupted);
     }
+    if (turn_over() && !s.interrupt_shadow) return finish(ExitReason::Interrupted);
     // Events only when there is a reason to look: a kick, or an interrupt that waited for IF.
     if (!following && (look_.load(std::memory_order_relaxed) || s.halted ||
                        (b->irq_pending && b->interrupt_flag && !s.interrupt_shadow))) {

@@ -117,7 +117,8 @@ bool BtVcpu::native_fault(const NativeFault& what, std::uint64_t& pc, std::uint6
     pc = reinterpret_cast<std::uint64_t>(veneer_bt_stub_exit);
     return true;
   };
-  if (what.signal == SIGSEGV && what.address == b->pending_bad_poll)
+  if (what.signal == SIGSEGV &&
+      (what.address == b->pending_bad_poll || what.address - credit_end_ < credit_guard_bytes))
     return leave(ExitKind::Poll, 0, entry ? entry->guest_offset : block->offset);
   count.native_faults++;
   note(flight::Event::HostFault, pc, static_cast<std::uint32_t>(what.signal));

@@ -32,7 +32,7 @@ std::uint64_t now_ns(clockid_t clock) {
 
 /// The guest's page, or null: off, or not in RAM.
 StealPage* page_of(BtVcpu& v) {
-  if (!(v.s.kvm_steal_time & ENABLED)) return nullptr;
+  if (!(v.s.kvm_steal_time & ENABLED) || v.engine().options().deterministic) return nullptr;
   const GuestPhys place{v.s.kvm_steal_time & ADDRESS};
   const machine::MemorySlot* slot = v.engine().memory().find(place);
   if (!slot || slot->kind != machine::SlotKind::Ram) return nullptr;

@@ -165,6 +165,7 @@ Block* Translator::translate() {
   if (straddles_ && !mode_.has(Mode::SINGLE)) emit_straddle_check();
   for (unsigned i = 0; i < count_; i++) {
     const Insn& insn = insns_[i];
+    if (engine_.options().deterministic) count_instructions(i);
     side_[i] =
         SideEntry{static_cast<std::uint16_t>(a_.here() - start_), SideEntry::no_cold, insn.offset, FlagsAt::Hardware};
     emit(insn);

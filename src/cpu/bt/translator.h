@@ -173,6 +173,7 @@ class Translator {
   void finish_loop(const Insn& insn, std::int32_t target);
   void address_to_t0(std::int32_t offset);
   void poll();
+  void count_instructions(unsigned first);
   std::int32_t branch_target(const Insn& insn) const;
   LinkSite& new_link();
   void ask_for_link(const LinkSite& link);

@@ -69,6 +69,10 @@ class BtVcpu final : public Vcpu {
     kick();
   }
   void request_exit() noexcept override;
+  void begin_turn(std::uint64_t instructions, std::uint64_t tsc) override;
+  std::uint64_t turn_instructions() const override { return b->credit - turn_start_; }
+  /// Deterministic mode: others may go on behind this instruction.
+  void end_turn() { turn_ended_ = true; }
   void get_state(ArchState& out) const override;
   void set_state(const ArchState& in) override;
   std::optional<GuestPhys> translate(GuestVirt address) const override;
@@ -481,6 +485,16 @@ class BtVcpu final : public Vcpu {
   std::atomic<bool> look_{false};
   std::atomic<bool> map_changed_{false};
   std::uint64_t good_poll_ = 0;
+  // Deterministic mode: pages that can be read, then some that fault; `credit` of the vCPU block points into the first.
+  static constexpr std::uint64_t credit_guard_bytes = 64 * KiB;  ///< more than instructions between two polls
+  std::uint64_t credit_end_ = ~std::uint64_t{0} - credit_guard_bytes;
+  std::uint64_t turn_start_ = 0, turn_tsc_ = 0;
+  bool turn_ended_ = false;
+  Result<void> create_credit();
+  bool turn_over() const {
+    constexpr unsigned poll_bytes = 4;
+    return turn_ended_ || b->credit + poll_bytes > credit_end_;
+  }
   bool alone_wanted_ = false;               ///< the instruction at RIP asks to run while all others stand still
   bool alone_ = false;                      ///< they do
   std::uint64_t invalidated_at_entry_ = 0;  ///< the cache's count when translated code was entered

@@ -101,6 +101,7 @@ struct VcpuBlock {
   // Outside 64-bit code: the highest offset that may be read, or written, at once; -1 where C++ has to look.
   std::int64_t read_limit[segment_count], write_limit[segment_count];
   std::int64_t code_limit;  ///< the last offset of CS whose whole page is inside the limit
+  std::uint64_t credit;     ///< deterministic mode: end of the credit pages minus what is left of this turn
 };
 static_assert(sizeof(VcpuBlock) <= 1024);
 

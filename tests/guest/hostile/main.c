@@ -35,6 +35,9 @@ void send(u32 command, u32 target) {
 static void start_other(u32 n) {
   struct Processor* p = processor(n);
   p->last_step = tsc();
+  // Storms may have been there.
+  trampoline_root = (u32)(u64)root;
+  for (u32 i = 0; i < trampoline_end - trampoline; i++) ((volatile u8*)(u64)TRAMPOLINE_AT)[i] = trampoline[i];
   send(0x4500, n);                        // INIT
   send(0x4600 | TRAMPOLINE_AT >> 12, n);  // SIPI
 }
@@ -163,8 +166,6 @@ void first_processor(void) {
   p->random = (seed ^ tsc() * 0x9e3779b97f4a7c15) | 1;
   p->root = (u64)root;
   for (u64 i = 0; i < GROUND_PAGES * 4096 / 8; i++) ((u64*)GROUND)[i] = 0xc3c3c3c3c3c3c3c3;
-  trampoline_root = (u32)(u64)root;
-  for (u32 i = 0; i < trampoline_end - trampoline; i++) ((u8*)(u64)TRAMPOLINE_AT)[i] = trampoline[i];
   out8(0x21, 0xff), out8(0xa1, 0xff);
   u32 leaf = 0xb, subleaf = 1, count, unused;
   asm volatile("cpuid" : "+a"(leaf), "=b"(count), "+c"(subleaf), "=d"(unused));
