@@ -70,11 +70,12 @@ Result<void> set_format(DiskConfig& disk, std::string_view value) {
 }
 
 Result<void> set_interface(DiskConfig& disk, std::string_view value) {
-  if (value == "ide" || value == "scsi")
-    return Error(fmt::format("\"{}\" is not in this version of Veneer: use virtio or nvme", value));
-  return choose(disk.interface, value,
-                std::to_array<Word<vm::DiskInterface>>(
-                    {{"virtio", vm::DiskInterface::Virtio}, {"nvme", vm::DiskInterface::Nvme}}));
+  if (value == "scsi")
+    return Error(fmt::format("\"{}\" is not in this version of Veneer: use virtio, nvme or ide", value));
+  return choose(
+      disk.interface, value,
+      std::to_array<Word<vm::DiskInterface>>(
+          {{"virtio", vm::DiskInterface::Virtio}, {"nvme", vm::DiskInterface::Nvme}, {"ide", vm::DiskInterface::Ide}}));
 }
 
 Result<void> set_cache(DiskConfig& disk, std::string_view value) {
@@ -175,8 +176,18 @@ Result<void> apply(DiskConfig& disk, const std::string& word) {
 
 const char* const disk_option_help =
     R"(A disk (may be given several times): FILE, and behind it, with commas between:
-format=raw|qcow2, if=virtio|nvme, readonly, snapshot (changes are dropped), cache=writeback|none|writethrough, discard=unmap|ignore, queues=N,
+format=raw|qcow2, if=virtio|nvme|ide, readonly, snapshot (changes are dropped), cache=writeback|none|writethrough, discard=unmap|ignore, queues=N,
 serial=TEXT, iops=N, bps=SIZE, werror=enospc|stop|report, rerror=report|stop, aio=auto|threads)";
+
+DiskConfig cdrom_drive(std::string path) {
+  DiskConfig drive;
+  drive.path = std::move(path);
+  drive.interface = vm::DiskInterface::Ide;
+  drive.cdrom = true;
+  drive.open.read_only = true;
+  drive.open.format = disk::Format::Raw;
+  return drive;
+}
 
 Result<DiskConfig> parse_disk(const std::string& text) {
   const std::vector<std::string> words = split(text);

@@ -53,7 +53,7 @@ TEST(DiskOption, ASerialThatIsTooLong) {
   EXPECT_THAT(complaint("a,serial=" + std::string(21, 'x')), testing::HasSubstr("20"));
 }
 TEST(DiskOption, AFormatThatIsNotSupported) { EXPECT_THAT(complaint("a,format=vmdk"), testing::HasSubstr("vmdk")); }
-TEST(DiskOption, AnInterfaceOfLaterVersions) { EXPECT_THAT(complaint("a,if=ide"), testing::HasSubstr("virtio")); }
+TEST(DiskOption, AnInterfaceOfLaterVersions) { EXPECT_THAT(complaint("a,if=scsi"), testing::HasSubstr("virtio")); }
 
 }  // namespace
 }  // namespace veneer::cli

@@ -8,6 +8,7 @@
 #include <array>
 #include <charconv>
 #include <optional>
+#include <utility>
 
 #include "cli/disk/disk_flags.h"
 
@@ -27,6 +28,8 @@ Each command has its own help: veneer run --help)";
 
 constexpr const char* run_footer =
     R"(Examples:
+  Boot a disk image through its own boot loader:
+    veneer run disk.qcow2
   Boot a Linux kernel, its console here in the terminal:
     veneer run --kernel vmlinuz --initrd initrd.img --cmdline "console=ttyS0"
   A test in a script: end when the guest powers off or resets, keep the console in a file:
@@ -54,11 +57,8 @@ struct LaterFlag {
   const char* name;
   std::array<const char*, 2> harmless;
 };
-constexpr std::array<LaterFlag, 8> later_flags = {{
-    {"--firmware", {}},
-    {"--cdrom", {}},
+constexpr std::array<LaterFlag, 5> later_flags = {{
     {"--floppy", {}},
-    {"--boot", {}},
     {"--display", {"none"}},
     {"--direct", {"off", "auto"}},
     {"--share", {}},
@@ -104,6 +104,32 @@ Result<vm::MachineKind> parse_machine(const std::string& text) {
   if (text == "pc") return vm::MachineKind::Pc;
   if (text == "micro") return vm::MachineKind::Micro;
   return Error(fmt::format("\"{}\" is not a machine (known: pc, micro)", text));
+}
+
+/// --firmware: a name for Debian's packages, or a file.
+Result<vm::Firmware> parse_firmware(const std::string& text) {
+  using Kind = vm::Firmware::Kind;
+  if (text == "seabios") return vm::Firmware{Kind::SeaBios, "/usr/share/seabios/bios-256k.bin", {}};
+  if (text == "ovmf") return vm::Firmware{Kind::Ovmf, "/usr/share/OVMF/OVMF_CODE_4M.fd", {}};
+  if (text.find('/') != std::string::npos || text.find('.') != std::string::npos)
+    return vm::Firmware{Kind::SeaBios, text, {}};
+  return Error(
+      fmt::format("\"{}\" is no firmware (known: seabios, ovmf, or the path of an image with a / or . in it)", text));
+}
+
+/// --boot: what firmware tries first, or its menu.
+Result<void> parse_boot(const std::string& text, vm::MachineConfig& config) {
+  if (text == "disk")
+    config.boot_order = vm::BootOrder::Disk;
+  else if (text == "cdrom")
+    config.boot_order = vm::BootOrder::Cdrom;
+  else if (text == "network")
+    config.boot_order = vm::BootOrder::Network;
+  else if (text == "menu")
+    config.boot_menu = true;
+  else
+    return Error(fmt::format("\"{}\" is nothing to boot from (known: disk, cdrom, network, menu)", text));
+  return {};
 }
 
 /// --debug: words with commas between.
@@ -222,6 +248,19 @@ void add_run_options(CLI::App& run, RunOptions& options) {
       ->type_name("FILE[ WORDS]")
       ->allow_extra_args(false)
       ->group("Boot");
+  run.add_option_function<std::string>("--firmware", parsed_into(options.config.firmware, "--firmware", parse_firmware),
+                                       "seabios (the default without --kernel), ovmf, or an image's path")
+      ->type_name("NAME")
+      ->group("Boot");
+  run.add_option_function<std::string>(
+         "--boot",
+         [&options](const std::string& text) {
+           const auto result = parse_boot(text, options.config);
+           if (!result) throw CLI::ValidationError("--boot", result.error().message());
+         },
+         "What firmware tries first: disk (the default), cdrom, network; menu lets you choose")
+      ->type_name("WHAT")
+      ->group("Boot");
   run.add_flag("--no-reboot", options.config.no_reboot, "End when the guest resets, in place of restarting it")
       ->group("Boot");
 
@@ -253,6 +292,15 @@ void add_run_options(CLI::App& run, RunOptions& options) {
          },
          net_option_help)
       ->type_name("user|tap|none[,...]")
+      ->allow_extra_args(false)
+      ->group("Devices");
+  run.add_option_function<std::vector<std::string>>(
+         "--cdrom",
+         [&options](const std::vector<std::string>& values) {
+           for (const std::string& value : values) options.config.disks.push_back(cdrom_drive(value));
+         },
+         "A CD-ROM drive with this image (.iso) in it (may be given several times)")
+      ->type_name("FILE")
       ->allow_extra_args(false)
       ->group("Devices");
   run.add_option_function<std::string>("--serial", parsed_into(options.serial, "--serial", parse_serial),
@@ -338,13 +386,26 @@ void add_client_commands(CLI::App& app, ClientOptions& options) {
   monitor->add_option("COMMAND", options.words, "Such as: info status, pause, resume (help lists them)");
 }
 
-/// The words that are no option: an unknown flag, or the IMAGE of later versions.
-void check_extras(const CLI::App& run) {
+/// The words that are no option: an unknown flag, or a disk image, which becomes the first disk.
+void take_extras(const CLI::App& run, RunOptions& options) {
+  bool image = false;
   for (const std::string& word : run.remaining()) {
     if (word.starts_with('-'))
       throw CLI::ValidationError(fmt::format("unknown option {} (see veneer run --help)", word));
-    not_in_this_version(fmt::format("Booting a disk image ({})", word));
+    if (std::exchange(image, true))
+      throw CLI::ValidationError(fmt::format("one IMAGE is enough: \"{}\" is another (--disk adds disks)", word));
+    auto disk = parse_disk(word);
+    if (!disk) throw CLI::ValidationError("IMAGE", disk.error().message());
+    options.config.disks.insert(options.config.disks.begin(), std::move(disk).value());
   }
+  if (options.config.disks.size() > vm::max_disks)
+    throw CLI::ValidationError("IMAGE", fmt::format("at most {} disks", vm::max_disks));
+}
+
+/// Without a kernel there is firmware, if there is anything for it to boot.
+void choose_firmware(vm::MachineConfig& config) {
+  if (config.firmware.present() || !config.kernel.empty() || !config.restore.empty() || config.disks.empty()) return;
+  if (config.machine == vm::MachineKind::Pc) config.firmware = parse_firmware("seabios").value();
 }
 
 /// What no single option can check.
@@ -357,7 +418,17 @@ void check_together(const RunOptions& options) {
   } else if (options.config.kernel.empty()) {
     if (!options.config.initrd.empty() || !options.config.cmdline.empty() || !options.config.modules.empty())
       throw CLI::ValidationError("--initrd, --module and --cmdline need --kernel");
-    throw CLI::ValidationError("nothing to boot: give a kernel with --kernel FILE (see veneer run --help)");
+    if (!options.config.firmware.present())
+      throw CLI::ValidationError(options.config.machine == vm::MachineKind::Micro
+                                     ? "a micro machine boots kernels only: give one with --kernel FILE"
+                                     : "nothing to boot: give a disk image, or a kernel with --kernel FILE "
+                                       "(see veneer run --help)");
+  }
+  if (options.config.firmware.present()) {
+    if (!options.config.kernel.empty())
+      throw CLI::ValidationError("--kernel boots without firmware: leave out --firmware, or --kernel");
+    if (options.config.machine == vm::MachineKind::Micro)
+      throw CLI::ValidationError("--firmware needs --machine pc: a micro machine boots kernels only");
   }
   if (options.gdb && !is_loopback(*options.gdb) && !options.gdb_public)
     throw CLI::ValidationError("--gdb", fmt::format("{} is not a loopback address; a debugger owns the guest and sees "
@@ -384,7 +455,8 @@ Parsed parse_command_line(int argc, const char* const* argv) {
   add_run_options(*run, run_options);
   run->allow_extras();
   run->callback([&] {
-    check_extras(*run);
+    take_extras(*run, run_options);
+    choose_firmware(run_options.config);
     check_trace(run_options);
     check_together(run_options);
   });

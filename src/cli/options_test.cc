@@ -80,7 +80,9 @@ TEST(Options, UnknownEngine) {
 TEST(Options, CpuModelWithFeatures) {
   EXPECT_EQ(run_options({"--cpu", "x86-64-v3,-avx2"}).config.cpu.text, "x86-64-v3,-avx2");
 }
-TEST(Options, UnknownCpuModel) { EXPECT_NE(run_complaint({"--cpu", "z80"}).find("not a CPU model"), std::string::npos); }
+TEST(Options, UnknownCpuModel) {
+  EXPECT_NE(run_complaint({"--cpu", "z80"}).find("not a CPU model"), std::string::npos);
+}
 TEST(Options, UnknownCpuFeature) {
   EXPECT_NE(run_complaint({"--cpu", "host,+frob"}).find("not a feature"), std::string::npos);
 }
@@ -93,12 +95,40 @@ TEST(Options, ModuleWithWords) {
   EXPECT_EQ(options.config.modules[1].words, "");
 }
 TEST(Options, LaterFlagIsNamedAsSuch) {
-  EXPECT_NE(run_complaint({"--cdrom", "a.iso"}).find("--cdrom is not in this version"), std::string::npos);
+  EXPECT_NE(run_complaint({"--floppy", "a.img"}).find("--floppy is not in this version"), std::string::npos);
 }
 TEST(Options, LaterFlagWithTheOnlyValueThereIs) { EXPECT_EQ(run_options({"--net", "none"}).config.kernel, "vmlinuz"); }
-TEST(Options, ImageIsNotInThisVersion) {
-  EXPECT_NE(run_complaint({"disk.img"}).find("disk image (disk.img) is not in this version"), std::string::npos);
+TEST(Options, ImageIsTheFirstDisk) {
+  const RunOptions options = run_options({"--disk", "second.img", "first.img,if=ide"});
+  ASSERT_EQ(options.config.disks.size(), 2u);
+  EXPECT_EQ(options.config.disks[0].path, "first.img");
+  EXPECT_EQ(options.config.disks[0].interface, vm::DiskInterface::Ide);
 }
+TEST(Options, AKernelNeedsNoFirmware) { EXPECT_FALSE(run_options({"disk.img"}).config.firmware.present()); }
+TEST(Options, AnImageAloneIsBootedBySeaBios) {
+  const Outcome outcome = parse({"run", "disk.img"});
+  ASSERT_TRUE(std::holds_alternative<RunOptions>(outcome.parsed));
+  EXPECT_EQ(std::get<RunOptions>(outcome.parsed).config.firmware.kind, vm::Firmware::Kind::SeaBios);
+}
+TEST(Options, ADiscAloneIsBooted) {
+  const Outcome outcome = parse({"run", "--cdrom", "a.iso", "--boot", "cdrom"});
+  ASSERT_TRUE(std::holds_alternative<RunOptions>(outcome.parsed));
+  const vm::MachineConfig& config = std::get<RunOptions>(outcome.parsed).config;
+  EXPECT_TRUE(config.firmware.present() && config.disks.at(0).cdrom && config.disks[0].open.read_only);
+  EXPECT_EQ(config.boot_order, vm::BootOrder::Cdrom);
+}
+TEST(Options, FirmwareOfOnesOwn) {
+  const Outcome outcome = parse({"run", "--firmware", "./bios.bin"});
+  ASSERT_TRUE(std::holds_alternative<RunOptions>(outcome.parsed));
+  EXPECT_EQ(std::get<RunOptions>(outcome.parsed).config.firmware.path, "./bios.bin");
+}
+TEST(Options, FirmwareAndKernelContradict) {
+  EXPECT_NE(run_complaint({"--firmware", "seabios"}).find("without firmware"), std::string::npos);
+}
+TEST(Options, UnknownFirmware) {
+  EXPECT_NE(run_complaint({"--firmware", "award"}).find("is no firmware"), std::string::npos);
+}
+TEST(Options, TwoImages) { EXPECT_NE(run_complaint({"a.img", "b.img"}).find("one IMAGE"), std::string::npos); }
 TEST(Options, UnknownFlag) { EXPECT_NE(run_complaint({"--bogus"}).find("unknown option --bogus"), std::string::npos); }
 TEST(Options, LaterCommandIsNamedAsSuch) {
   const Outcome outcome = parse({"image", "pull", "debian"});

@@ -35,7 +35,10 @@ devices::AcpiPlatform describe_platform(const MachineConfig& config) {
 
   platform.pci_config_port = layout::PCI_CONFIG_PORT;
   platform.pci_io = {{layout::PCI_IO_WINDOW_BASE, layout::PCI_IO_WINDOW_SIZE}};
-  platform.pci_memory32 = {{layout::PCI_WINDOW32_BASE, layout::PCI_WINDOW32_SIZE}};
+  const std::uint64_t window32 =
+      config.firmware.present() ? layout::firmware_window32_base(config.memory_bytes) : layout::PCI_WINDOW32_BASE;
+  platform.pci_memory32 = {{window32, layout::IOAPIC_BASE - window32}};
+  platform.has_display = config.firmware.present();
   platform.pci_memory64 = {{layout::pci_window64_base(config.memory_bytes), layout::PCI_WINDOW64_SIZE}};
   return platform;
 }

@@ -25,12 +25,13 @@ enum class MachineKind : std::uint8_t { Pc, Micro };
 enum class EngineKind : std::uint8_t { Auto, Bt, Kvm };
 
 /// The controller that a disk hangs on.
-enum class DiskInterface : std::uint8_t { Virtio, Nvme };
+enum class DiskInterface : std::uint8_t { Virtio, Nvme, Ide };
 
 struct DiskConfig {
   std::string path;  ///< a file, a block device or an NBD address
   disk::OpenOptions open;
   DiskInterface interface = DiskInterface::Virtio;
+  bool cdrom = false;      ///< a CD-ROM drive with this disc in it; Ide only
   bool snapshot = false;   ///< what the guest writes is gone afterwards; the file is only read
   unsigned queues = 0;     ///< 0: one for each virtual CPU, up to 16
   std::string serial;      ///< empty: made from its place
@@ -61,6 +62,18 @@ struct SavedDisk {
   std::int64_t changed_ns = 0;   ///< when the file was last written, since 1970
 };
 
+/// What the first processor executes at power-on, when no kernel is booted directly.
+struct Firmware {
+  enum class Kind : std::uint8_t { None, SeaBios, Ovmf };
+  Kind kind = Kind::None;
+  std::string path;       ///< the image
+  std::string variables;  ///< Ovmf: the file that keeps its settings; empty: they are lost at the end
+  bool present() const { return kind != Kind::None; }
+};
+
+/// What firmware tries first.
+enum class BootOrder : std::uint8_t { Default, Disk, Cdrom, Network };
+
 struct MachineConfig {
   std::string name;
   MachineKind machine = MachineKind::Pc;
@@ -72,7 +85,11 @@ struct MachineConfig {
   std::uint64_t memory_bytes = 512 * MiB;  ///< guest RAM, a multiple of the page size
   bool prealloc = false;                   ///< populate guest RAM before the guest starts
 
-  std::string kernel;                     ///< path of a Linux bzImage; required
+  Firmware firmware;
+  BootOrder boot_order = BootOrder::Default;
+  bool boot_menu = false;  ///< the firmware offers its devices for choice
+
+  std::string kernel;                     ///< path of a kernel that is booted directly; needed without firmware
   std::string initrd;                     ///< path of an initial RAM disk; empty: none
   std::string cmdline;                    ///< kernel command line
   std::vector<boot::BootModule> modules;  ///< files beside a PVH or multiboot kernel
@@ -94,6 +111,7 @@ struct MachineConfig {
 
 /// xAPIC ids are 8 bits and 0xff is broadcast; MADT entries and MP kernels start to differ above that.
 inline constexpr unsigned max_cpus = 255;
+inline constexpr unsigned max_ide_drives = 4;
 inline constexpr unsigned max_disks = 16;  // layout::DISK_SLOT_COUNT
 inline constexpr unsigned max_nets = 4;    // layout::NET_SLOT_COUNT
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <optional>
 #include <system_error>
@@ -31,6 +32,11 @@ std::string size_text(std::uint64_t bytes) {
   return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / static_cast<double>(MiB));
 }
 
+const char* interface_name(const DiskConfig& config) {
+  if (config.cdrom) return "CD-ROM";
+  return config.interface == DiskInterface::Nvme ? "NVMe" : config.interface == DiskInterface::Ide ? "IDE" : "virtio";
+}
+
 const char* cache_name(disk::CacheMode mode) {
   switch (mode) {
     case disk::CacheMode::Writeback:
@@ -48,6 +54,7 @@ const char* cache_name(disk::CacheMode mode) {
 /// One disk. The controller goes before what it uses.
 struct DiskBay::Bay {
   DiskConfig config;
+  unsigned slot = 0;  // on the PCI bus; of an IDE drive its place: 0 and 1 on the first channel
   std::unique_ptr<disk::Disk> disk;
   std::unique_ptr<devices::VirtioBlk> virtio;
   std::unique_ptr<devices::PciFunction> function;
@@ -73,19 +80,40 @@ Result<void> DiskBay::fill(const MachineConfig& config, devices::PciBus& bus, co
   return {};
 }
 
-/// The name that Linux will give it, when there are no other disks of that kind.
-std::string DiskBay::next_label(DiskInterface interface) const {
-  const auto same =
-      std::count_if(bays_.begin(), bays_.end(), [&](const auto& bay) { return bay->config.interface == interface; });
-  if (interface == DiskInterface::Nvme) return fmt::format("nvme{}n1", same);
-  return fmt::format("vd{}", static_cast<char>('a' + same));
+/// The name that Linux will give it, when there are no other disks of that kind; old names for IDE drives.
+std::string DiskBay::next_label(const DiskConfig& disk) const {
+  const auto same = std::count_if(bays_.begin(), bays_.end(), [&](const auto& bay) {
+    return bay->config.interface == disk.interface && bay->config.cdrom == disk.cdrom;
+  });
+  const char letter = static_cast<char>('a' + same);
+  if (disk.cdrom) return fmt::format("cd{}", same);
+  if (disk.interface == DiskInterface::Nvme) return fmt::format("nvme{}n1", same);
+  return disk.interface == DiskInterface::Ide ? fmt::format("hd{}", letter) : fmt::format("vd{}", letter);
+}
+
+/// Disks from the first channel's master on, CD-ROMs from the second one's.
+Result<void> DiskBay::add_ide(Bay& bay, devices::IdeController* controller) {
+  if (!controller) return Error("IDE drives need a pc (--machine pc)");
+  constexpr std::array<unsigned, max_ide_drives> for_disks = {0, 1, 2, 3}, for_discs = {2, 3, 1, 0};
+  for (const unsigned place : bay.config.cdrom ? for_discs : for_disks) {
+    const bool taken = std::any_of(bays_.begin(), bays_.end(), [&](const auto& other) {
+      return other->config.interface == DiskInterface::Ide && other->slot == place;
+    });
+    if (taken) continue;
+    bay.slot = place;
+    controller->channel(place / 2).attach(
+        place % 2, bay.config.cdrom ? devices::IdeDriveKind::Cdrom : devices::IdeDriveKind::Disk, *bay.disk);
+    return {};
+  }
+  return Error(fmt::format("a machine has at most {} IDE drives", max_ide_drives));
 }
 
 Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted, unsigned slot, devices::PciBus& bus,
                           const DiskBaySupply& supply) {
   auto bay = std::make_unique<Bay>();
   bay->config = wanted;
-  const std::string label = next_label(wanted.interface);
+  bay->slot = slot;
+  const std::string label = next_label(wanted);
   bay->absolute_path = wanted.path;
   bay->place = Fd(::open(wanted.path.c_str(), O_PATH | O_CLOEXEC));
   std::error_code no_path;
@@ -114,6 +142,11 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
                                     supply.pause_machine));
 
   const unsigned queues = wanted.queues != 0 ? wanted.queues : std::min(config.cpus, queues_default_max);
+  if (wanted.interface == DiskInterface::Ide) {
+    TRY_VOID(add_ide(*bay, supply.ide));
+    bays_.push_back(std::move(bay));
+    return {};
+  }
   if (wanted.interface == DiskInterface::Nvme) {
     bay->function =
         std::make_unique<devices::NvmeController>(fmt::format("nvme-{}", label), supply.memory, *bay->disk, queues);
@@ -207,6 +240,30 @@ disk::Disk* DiskBay::find(const std::string& label) {
   return nullptr;
 }
 
+std::vector<std::string> DiskBay::boot_paths(BootOrder order) const {
+  std::vector<std::string> paths;
+  const auto add = [&](bool cdrom) {
+    for (const auto& bay : bays_) {
+      if (bay->config.cdrom != cdrom) continue;
+      switch (bay->config.interface) {
+        case DiskInterface::Virtio:
+          paths.push_back(fmt::format("/pci@i0cf8/scsi@{:x}/disk@0,0", bay->slot));
+          break;
+        case DiskInterface::Nvme:
+          paths.push_back(fmt::format("/pci@i0cf8/*@{:x}/namespace@1,0", bay->slot));
+          break;
+        case DiskInterface::Ide:
+          paths.push_back(fmt::format("/pci@i0cf8/ide@{:x},1/drive@{:x}/disk@{:x}", layout::PIIX_SLOT, bay->slot / 2,
+                                      bay->slot % 2));
+          break;
+      }
+    }
+  };
+  add(order == BootOrder::Cdrom);
+  add(order != BootOrder::Cdrom);
+  return paths;
+}
+
 std::string DiskBay::describe() const {
   if (bays_.empty()) return "no disks\n";
   std::string out;
@@ -216,8 +273,7 @@ std::string DiskBay::describe() const {
     const DiskConfig& config = bay->config;
     out += fmt::format("{}: {}, {}, {}{}\n", disk.options().label, size_text(disk.size_bytes()),
                        disk::format_name(disk.image().format()), config.path, disk.read_only() ? ", read-only" : "");
-    out += fmt::format("  {}, cache {}, {}, serial {}\n", config.interface == DiskInterface::Nvme ? "NVMe" : "virtio",
-                       cache_name(config.open.cache),
+    out += fmt::format("  {}, cache {}, {}, serial {}\n", interface_name(config), cache_name(config.open.cache),
                        disk.uses_uring() ? "io_uring and worker threads" : "worker threads", disk.serial());
     out += fmt::format("  {} reads ({}), {} writes ({}), {} flushes, {} discards, {} errors\n", done.reads,
                        size_text(done.read_bytes), done.writes, size_text(done.written_bytes), done.flushes,

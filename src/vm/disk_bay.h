@@ -8,6 +8,7 @@
 
 #include "base/event_loop.h"
 #include "base/result.h"
+#include "devices/ide/ide_controller.h"
 #include "devices/pci/pci_bus.h"
 #include "disk/io/disk.h"
 #include "machine/bus.h"
@@ -22,6 +23,7 @@ struct DiskBaySupply {
   EventLoop& events;
   machine::BoardLock& lock;
   std::function<void()> pause_machine;
+  devices::IdeController* ide = nullptr;  ///< null: no IDE drives
 };
 
 /// Calls with the board lock held, but for the destructor.
@@ -49,6 +51,9 @@ class DiskBay {
   /// Flushes and closes all, the last call. The error is the first one; the others are logged.
   Result<void> close();
 
+  /// The disks as firmware names them (vm/firmware_items.h), in the order in which it is to try them.
+  std::vector<std::string> boot_paths(BootOrder order) const;
+
   /// "vda: 2.0 GiB, qcow2, disk.qcow2, ...": one line or more for each disk.
   std::string describe() const;
   /// By the name that describe() shows ("vda"), or null.
@@ -58,7 +63,8 @@ class DiskBay {
   struct Bay;
   Result<void> add(const MachineConfig& config, const DiskConfig& disk, unsigned slot, devices::PciBus& bus,
                    const DiskBaySupply& supply);
-  std::string next_label(DiskInterface interface) const;
+  std::string next_label(const DiskConfig& disk) const;
+  Result<void> add_ide(Bay& bay, devices::IdeController* controller);
 
   std::vector<std::unique_ptr<Bay>> bays_;
 };

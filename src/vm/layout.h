@@ -36,24 +36,39 @@ constexpr std::uint64_t ram_below_4g(std::uint64_t total) {
   return total < PCI_WINDOW32_BASE ? total : PCI_WINDOW32_BASE;
 }
 constexpr std::uint64_t ram_above_4g(std::uint64_t total) { return total - ram_below_4g(total); }
+/// Where firmware puts BARs below 4 GiB begins at 2 GiB when there is no RAM (SeaBIOS and OVMF for the 440FX).
+constexpr std::uint64_t firmware_window32_base(std::uint64_t total) {
+  return ram_below_4g(total) <= 2 * GiB ? 2 * GiB : PCI_WINDOW32_BASE;
+}
 constexpr std::uint64_t pci_window64_base(std::uint64_t total) {
   return (ABOVE_4G_BASE + ram_above_4g(total) + GiB - 1) / GiB * GiB;
 }
 
 // ---- I/O ports --------------------------------------------------------------------------------------------------
-inline constexpr std::uint16_t PIC_MASTER_PORT = 0x20;       // 2    pc
-inline constexpr std::uint16_t PIT_PORT = 0x40;              // 4    pc
-inline constexpr std::uint16_t KBC_DATA_PORT = 0x60;         // 1    pc
-inline constexpr std::uint16_t PORT_61 = 0x61;               // 1    pc
-inline constexpr std::uint16_t KBC_COMMAND_PORT = 0x64;      // 1    pc
-inline constexpr std::uint16_t RTC_PORT = 0x70;              // 2    pc
-inline constexpr std::uint16_t POST_PORT = 0x80;             // 1
-inline constexpr std::uint16_t PIC_SLAVE_PORT = 0xa0;        // 2    pc
-inline constexpr std::uint16_t COPROCESSOR_PORT = 0xf0;      // 2    pc
-inline constexpr std::uint16_t DEBUG_EXIT_PORT = 0xf4;       // 1    only with debug_exit
-inline constexpr std::uint16_t COM1_PORT = 0x3f8;            // 8
-inline constexpr std::uint16_t ELCR_PORT = 0x4d0;            // 2    pc
-inline constexpr std::uint16_t ACPI_PM_PORT = 0x600;         // 16   pc: PIIX4 power management; micro: sleep registers
+inline constexpr std::uint16_t PIC_MASTER_PORT = 0x20;      // 2    pc
+inline constexpr std::uint16_t PIT_PORT = 0x40;             // 4    pc
+inline constexpr std::uint16_t KBC_DATA_PORT = 0x60;        // 1    pc
+inline constexpr std::uint16_t PORT_61 = 0x61;              // 1    pc
+inline constexpr std::uint16_t KBC_COMMAND_PORT = 0x64;     // 1    pc
+inline constexpr std::uint16_t RTC_PORT = 0x70;             // 2    pc
+inline constexpr std::uint16_t POST_PORT = 0x80;            // 1
+inline constexpr std::uint16_t PORT_92 = 0x92;              // 1    pc
+inline constexpr std::uint16_t APM_PORT = 0xb2;             // 2    pc
+inline constexpr std::uint16_t PIC_SLAVE_PORT = 0xa0;       // 2    pc
+inline constexpr std::uint16_t COPROCESSOR_PORT = 0xf0;     // 2    pc
+inline constexpr std::uint16_t DEBUG_EXIT_PORT = 0xf4;      // 1    only with debug_exit
+inline constexpr std::uint16_t DEBUG_CONSOLE_PORT = 0x402;  // 1    pc with firmware
+inline constexpr std::uint16_t FW_CFG_PORT = 0x510;         // 12   pc with firmware
+inline constexpr std::uint16_t IDE1_PORT = 0x1f0;           // 8    pc
+inline constexpr std::uint16_t IDE2_PORT = 0x170;           // 8    pc
+inline constexpr std::uint16_t VBE_PORT = 0x1ce;            // 3    pc with firmware
+inline constexpr std::uint16_t VGA_PORT = 0x3b0;            // 48   pc with firmware
+inline constexpr std::uint16_t IDE1_CONTROL_PORT = 0x3f6;   // 1    pc
+inline constexpr std::uint16_t IDE2_CONTROL_PORT = 0x376;   // 1    pc
+inline constexpr std::uint16_t COM1_PORT = 0x3f8;           // 8
+inline constexpr std::uint16_t ELCR_PORT = 0x4d0;           // 2    pc
+inline constexpr std::uint16_t ACPI_PM_PORT = 0x600;        // 16   pc: PIIX4 power management; micro: sleep registers
+inline constexpr std::uint16_t ACPI_PM_PORTS = 16;
 inline constexpr std::uint16_t PCI_CONFIG_PORT = 0xcf8;      // 8    0xcf9 as a byte is the reset port
 inline constexpr std::uint16_t RESET_PORT = 0xcf9;           // 1    decoded by the PCI configuration ports
 inline constexpr std::uint16_t PCI_IO_WINDOW_BASE = 0xc000;  // I/O BARs: 0xc000 to 0xffff
@@ -74,6 +89,8 @@ inline constexpr std::uint8_t COM1_IRQ = 4;
 inline constexpr std::uint8_t RTC_IRQ = 8;
 inline constexpr std::uint8_t SCI_IRQ = 9;
 inline constexpr std::uint8_t MOUSE_IRQ = 12;
+inline constexpr std::uint8_t IDE1_IRQ = 14;
+inline constexpr std::uint8_t IDE2_IRQ = 15;
 inline constexpr std::uint8_t COPROCESSOR_IRQ = 13;
 
 /// IRQ 0 enters the IOAPIC at pin 2, where PCs have always had it; the SCI is the one level-triggered ISA line.
@@ -98,6 +115,10 @@ inline constexpr std::array<IsaRoute, 15> isa_routes = {{
 /// PCI INTA..INTD of all slots share four IOAPIC pins, level-triggered and active high on this board.
 inline constexpr unsigned PCI_FIRST_GSI = 16;
 inline constexpr unsigned PCI_GSI_COUNT = 4;
+/// The PIIX3's PIRQ (0: PIRQA#) that a slot's INTA uses, as firmware for the 440FX expects.
+constexpr unsigned pirq_of_line(unsigned line) { return (line + 3) % 4; }
+/// ISA interrupts that PIRQs may be routed to: no device of ours has them.
+inline constexpr std::array<std::uint8_t, 5> PIRQ_TARGETS = {3, 5, 7, 10, 11};
 /// `pin` counts from 0 (INTA). Neighbouring slots start at different pins (PCI 3.0 2.2.6).
 constexpr unsigned pci_gsi(unsigned slot, unsigned pin) { return PCI_FIRST_GSI + (slot + pin) % PCI_GSI_COUNT; }
 
@@ -105,7 +126,9 @@ inline constexpr std::uint8_t IOAPIC_ID = 0;  // its id register; xAPIC systems 
 
 // ---- PCI slots of bus 0 -----------------------------------------------------------------------------------------
 inline constexpr unsigned HOST_BRIDGE_SLOT = 0;
-inline constexpr unsigned FIRST_FREE_SLOT = 3;  // 1 is the ISA bridge of a full pc, 2 its display
+inline constexpr unsigned PIIX_SLOT = 1;     // function 0 the ISA bridge, 1 IDE, 3 power management
+inline constexpr unsigned DISPLAY_SLOT = 2;  // pc with firmware
+inline constexpr unsigned FIRST_FREE_SLOT = 3;
 inline constexpr unsigned VIRTIO_RNG_SLOT = 3;
 inline constexpr unsigned FIRST_NET_SLOT = 4;  // one card for each network, in the order of the command line
 inline constexpr unsigned NET_SLOT_COUNT = 4;

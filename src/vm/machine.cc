@@ -7,6 +7,7 @@
 
 #include "base/bits.h"
 #include "base/log.h"
+#include "boot/firmware.h"
 #include "boot/linux.h"
 #include "boot/reset_vector.h"
 #include "vm/host_memory.h"
@@ -23,8 +24,12 @@ Result<void> check(const MachineConfig& config) {
   if (config.memory_bytes < layout::MIN_MEMORY)
     return Error(fmt::format("memory too small: {} KiB, a machine has at least {} MiB", config.memory_bytes / KiB,
                              layout::MIN_MEMORY / MiB));
-  if (config.kernel.empty() && config.restore.empty())
-    return Error("nothing to boot: this version needs a kernel (--kernel)");
+  if (config.kernel.empty() && config.restore.empty() && !config.firmware.present())
+    return Error("nothing to boot: neither a kernel nor firmware");
+  if (config.firmware.present() && config.machine != MachineKind::Pc)
+    return Error("firmware needs a pc (--machine pc): a micro machine boots kernels only");
+  if (config.firmware.present() && !config.kernel.empty())
+    return Error("a kernel is booted without firmware: leave out --firmware or --kernel");
   if (config.engine_options.deterministic && (!config.disks.empty() || !config.nets.empty() || !config.restore.empty()))
     return Error(
         "--debug deterministic does not work with --disk, --net or --restore: what comes from there has no fixed time");
@@ -151,14 +156,28 @@ Result<void> Machine::add_memory() {
   };
   TRY_VOID(add("conventional", layout::CONVENTIONAL_BASE, layout::VGA_WINDOW_BASE));
   TRY_VOID(add("shadow", layout::SHADOW_BASE, layout::EXTENDED_BASE - layout::SHADOW_BASE));
+  if (config_.firmware.present()) TRY_VOID(add_firmware());
   TRY_VOID(add("extended", layout::EXTENDED_BASE, layout::ram_below_4g(config_.memory_bytes) - layout::EXTENDED_BASE));
   if (const std::uint64_t high = layout::ram_above_4g(config_.memory_bytes))
     TRY_VOID(add("above-4g", layout::ABOVE_4G_BASE, high));
   return {};
 }
 
+/// The firmware's ROM, behind the shadow RAM and below 4 GiB.
+Result<void> Machine::add_firmware() {
+  machine::MemorySlot* const shadow = memory_.find(GuestPhys{layout::SHADOW_BASE});
+  TRY(machine::MemorySlot* const low, memory_.add_behind("firmware-low", *shadow));
+  auto loaded = boot::load_firmware(memory_, *low, config_.firmware.path);
+  if (!loaded) return std::move(loaded).error().context(fmt::format("firmware {}", config_.firmware.path));
+  return {};
+}
+
 /// Puts kernel and initrd into memory; boot_state_ is then what the first processor starts with.
 Result<void> Machine::load_guest() {
+  if (config_.firmware.present()) {
+    cpu::reset_state(boot_state_);
+    return {};
+  }
   const boot::LinuxBoot linux_boot{
       config_.kernel,
       config_.initrd,
@@ -183,13 +202,15 @@ Result<void> Machine::load_guest() {
 Result<void> Machine::power_on() {
   const std::lock_guard hold(lock_);
   board_->reset();
-  TRY_VOID(board_->write_acpi_tables());
-  if (!boot::write_reset_vector(memory_)) return Error("no RAM for the reset vector");
+  if (!config_.firmware.present()) {
+    TRY_VOID(board_->write_acpi_tables());
+    if (!boot::write_reset_vector(memory_)) return Error("no RAM for the reset vector");
+  }
   cpu::ArchState waiting;  // application processors
   cpu::reset_state(waiting);
   for (cpu::ArchState* state : {&boot_state_, &waiting}) {
     state->tsc_offset = tsc_.offset();
-    state->mtrr_def_type = MTRR_ENABLED_WRITE_BACK;
+    if (!config_.firmware.present()) state->mtrr_def_type = MTRR_ENABLED_WRITE_BACK;
   }
   for (unsigned i = 0; i < threads_.size(); ++i) threads_[i]->set_reset_state(i == 0 ? boot_state_ : waiting);
   return {};

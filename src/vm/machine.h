@@ -101,6 +101,7 @@ class Machine {
   explicit Machine(MachineConfig config);
   Result<void> build(const EngineFactory& make_engine);
   Result<void> add_memory();
+  Result<void> add_firmware();
   Result<void> load_guest();
   void find_boot_files();
   TimerService& timers();

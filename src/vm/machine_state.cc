@@ -21,6 +21,9 @@ constexpr std::chrono::seconds disk_patience{60};
 
 Result<void> Machine::save(const Fd& file) {
   if (!control_.paused()) return Error("the machine has to be paused before it is saved");
+  if (config_.firmware.present()) return Error("machines that started in firmware cannot be saved in this version");
+  for (const DiskConfig& disk : config_.disks)
+    if (disk.interface == DiskInterface::Ide) return Error("machines with IDE drives cannot be saved in this version");
   // Before anything is written down: what completes raises interrupts, which other devices then hold.
   TRY_VOID(settle_disks());
   machine::SnapshotWriter out;

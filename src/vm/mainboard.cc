@@ -3,8 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <deque>
+#include <optional>
 #include <span>
 
 #include "base/assert.h"
@@ -13,6 +15,12 @@
 #include "cpu/cpuid_features.h"
 #include "devices/acpi/acpi_pm.h"
 #include "devices/acpi/acpi_sleep.h"
+#include "devices/acpi/acpi_tables.h"
+#include "devices/display/vga.h"
+#include "devices/firmware/debug_console.h"
+#include "devices/firmware/fw_cfg.h"
+#include "devices/firmware/system_ports.h"
+#include "devices/ide/ide_controller.h"
 #include "devices/irq/irq_split.h"
 #include "devices/irq/pic8259.h"
 #include "devices/legacy/coprocessor_error.h"
@@ -24,9 +32,11 @@
 #include "devices/legacy/rtc_cmos.h"
 #include "devices/pci/host_bridge.h"
 #include "devices/pci/pci_bus.h"
+#include "devices/pci/piix.h"
 #include "devices/virtio/virtio_pci.h"
 #include "devices/virtio/virtio_rng.h"
 #include "vm/acpi_platform.h"
+#include "vm/firmware_items.h"
 #include "vm/layout.h"
 #include "vm/vcpu_thread.h"
 
@@ -63,6 +73,20 @@ struct Mainboard::LegacyIo {
   std::unique_ptr<devices::Ps2Controller8042> keyboard;
   std::unique_ptr<devices::CoprocessorError> coprocessor_error;
   std::unique_ptr<devices::AcpiPm> power_management;
+  std::unique_ptr<devices::SystemControlPort> port92;
+  devices::ApmPorts apm;
+  std::unique_ptr<devices::Piix3IsaBridge> isa_bridge;
+  std::unique_ptr<devices::Piix4PowerManagement> pm_function;
+  std::unique_ptr<devices::IdeController> ide;
+  std::uint16_t pm_mapped = 0;  // where power_management answers now; 0: nowhere
+};
+
+/// What only a pc that starts in firmware has.
+struct Mainboard::FirmwareIo {
+  explicit FirmwareIo(machine::GuestMemory& memory) : fw_cfg(memory) {}
+  devices::DebugConsole debug_console;
+  devices::FwCfg fw_cfg;
+  devices::VgaFunction vga;
 };
 
 /// What every machine has.
@@ -71,6 +95,11 @@ struct Mainboard::Sockets {
       : reset_port(supply.power),
         debug_exit(supply.power),
         pci(around),
+        host_bridge([&memory = supply.memory](std::uint32_t base, std::uint32_t bytes, bool reads, bool writes) {
+          memory.set_shadow(
+              GuestPhys{base}, bytes,
+              static_cast<std::uint8_t>((reads ? machine::SHADOW_READS : 0) | (writes ? machine::SHADOW_WRITES : 0)));
+        }),
         rng(supply.memory),
         rng_function("virtio-rng", rng, supply.memory) {}
   NullSink nowhere;
@@ -162,7 +191,74 @@ Result<void> Mainboard::plug_legacy() {
   TRY_VOID(plug_port(layout::COPROCESSOR_PORT, 2, *io.coprocessor_error, "coprocessor error"));
 
   io.power_management = std::make_unique<devices::AcpiPm>(isa_irq(layout::SCI_IRQ), supply_.timers, supply_.power);
-  return plug_port(layout::ACPI_PM_PORT, 16, *io.power_management, "ACPI power management");
+  devices_.push_back(io.power_management.get());  // pm_function says where it answers
+
+  io.port92 = std::make_unique<devices::SystemControlPort>([&power = supply_.power] { power.reset(); });
+  TRY_VOID(plug_port(layout::PORT_92, 1, *io.port92, "port 92h"));
+  return plug_port(layout::APM_PORT, 2, io.apm, "APM");
+}
+
+/// ISA bridge and power management function of the PIIX.
+void Mainboard::plug_piix() {
+  LegacyIo& io = *legacy_;
+  devices::Piix3IsaBridge::IsaLines lines{};
+  for (const std::uint8_t irq : layout::PIRQ_TARGETS) lines[irq] = &isa_irq(irq);
+  io.isa_bridge = std::make_unique<devices::Piix3IsaBridge>(lines);
+  io.pm_function = std::make_unique<devices::Piix4PowerManagement>(
+      [this](std::optional<std::uint16_t> base) { move_power_management(base); });
+  devices::PciBus& pci = sockets_->pci;
+  pci.plug(layout::PIIX_SLOT, 0, *io.isa_bridge);
+  pci.plug(layout::PIIX_SLOT, 3, *io.pm_function);
+  pci.set_line_listener(
+      [&io](unsigned line, bool level) { io.isa_bridge->set_pirq(layout::pirq_of_line(line), level); });
+}
+
+/// With firmware always; for a kernel that is booted directly only when there is a drive.
+Result<void> Mainboard::plug_ide() {
+  const bool wanted = std::any_of(config_.disks.begin(), config_.disks.end(),
+                                  [](const DiskConfig& disk) { return disk.interface == DiskInterface::Ide; });
+  if (!legacy_ || (!wanted && !config_.firmware.present())) return {};
+  legacy_->ide =
+      std::make_unique<devices::IdeController>(isa_irq(layout::IDE1_IRQ), isa_irq(layout::IDE2_IRQ), supply_.memory);
+  devices::IdeController& ide = *legacy_->ide;
+  sockets_->pci.plug(layout::PIIX_SLOT, 1, ide);
+  TRY_VOID(plug_port(layout::IDE1_PORT, 8, ide.channel(0), "IDE 1"));
+  TRY_VOID(plug_port(layout::IDE1_CONTROL_PORT, 1, ide.channel(0).control_port(), "IDE 1 control"));
+  TRY_VOID(plug_port(layout::IDE2_PORT, 8, ide.channel(1), "IDE 2"));
+  return plug_port(layout::IDE2_CONTROL_PORT, 1, ide.channel(1).control_port(), "IDE 2 control");
+}
+
+/// Where something else answers already the registers stay out of reach.
+void Mainboard::move_power_management(std::optional<std::uint16_t> base) {
+  LegacyIo& io = *legacy_;
+  if (io.pm_mapped) ports_.unmap(io.pm_mapped);
+  io.pm_mapped = 0;
+  if (!base) return;
+  if (auto done = ports_.map(*base, layout::ACPI_PM_PORTS, *io.power_management, "ACPI power management"))
+    io.pm_mapped = *base;
+  else
+    log_guest(pm_complaints_, "{}", done.error().message());
+}
+
+Result<void> Mainboard::plug_firmware() {
+  firmware_ = std::make_unique<FirmwareIo>(supply_.memory);
+  FirmwareIo& io = *firmware_;
+  TRY_VOID(plug_port(layout::DEBUG_CONSOLE_PORT, 1, io.debug_console, "firmware debug port"));
+  TRY_VOID(plug_port(layout::FW_CFG_PORT, 12, io.fw_cfg, "fw_cfg"));
+  sockets_->pci.plug(layout::DISPLAY_SLOT, io.vga);
+  TRY_VOID(plug_port(layout::VGA_PORT, 48, io.vga.ports(), "VGA"));
+  TRY_VOID(plug_port(layout::VBE_PORT, 3, io.vga.vbe_ports(), "VBE"));
+  TRY_VOID(plug_memory(layout::VGA_WINDOW_BASE, layout::SHADOW_BASE - layout::VGA_WINDOW_BASE, io.vga.window(),
+                       "VGA memory"));
+  TRY_VOID(add_firmware_items(config_, disks_.boot_paths(config_.boot_order), io.fw_cfg));
+  add_acpi_items(config_, layout::ACPI_PM_PORT, io.fw_cfg);
+  // The tables name the power management registers, whose place firmware chooses before it reads them.
+  io.fw_cfg.set_refresh([this](const std::string& name) {
+    if (name == devices::acpi_loader_file || name == devices::acpi_tables_file)
+      add_acpi_items(config_, legacy_->pm_function->base().value_or(layout::ACPI_PM_PORT), firmware_->fw_cfg);
+  });
+  fill_cmos(config_, *legacy_->rtc);
+  return {};
 }
 
 Result<void> Mainboard::plug_pci() {
@@ -171,9 +267,14 @@ Result<void> Mainboard::plug_pci() {
   pci.plug(layout::HOST_BRIDGE_SLOT, sockets_->host_bridge);
   // Its random numbers would be others each time.
   if (!config_.engine_options.deterministic) pci.plug(layout::VIRTIO_RNG_SLOT, sockets_->rng_function);
-  TRY_VOID(disks_.fill(config_, pci, {supply_.memory, supply_.events, supply_.lock, supply_.pause_machine}));
+  if (legacy_) plug_piix();
+  TRY_VOID(plug_ide());
+  TRY_VOID(disks_.fill(
+      config_, pci,
+      {supply_.memory, supply_.events, supply_.lock, supply_.pause_machine, legacy_ ? legacy_->ide.get() : nullptr}));
   TRY_VOID(network_.fill(config_, pci, supply_.memory, supply_.lock));
-  return plug_port(layout::PCI_CONFIG_PORT, 8, pci, "PCI configuration");
+  TRY_VOID(plug_port(layout::PCI_CONFIG_PORT, 8, pci, "PCI configuration"));
+  return config_.firmware.present() ? plug_firmware() : Result<void>{};
 }
 
 Result<void> Mainboard::plug_port(std::uint16_t port, std::uint16_t count, machine::Device& device, const char* label) {
@@ -204,6 +305,8 @@ void Mainboard::press_power_button() {
 
 void Mainboard::reset() {
   for (machine::Device* device : devices_) device->reset();
+  if (firmware_) return;
+  if (legacy_) legacy_->pm_function->enable(layout::ACPI_PM_PORT);
   local_apics_[0]->set_virtual_wire();
   sockets_->pci.assign_resources({layout::PCI_WINDOW32_BASE, layout::PCI_WINDOW32_SIZE,
                                   layout::pci_window64_base(config_.memory_bytes), layout::PCI_WINDOW64_SIZE,
@@ -261,6 +364,10 @@ void Mainboard::write_mmio(GuestPhys address, unsigned size_bytes, std::uint64_t
   const std::lock_guard hold(supply_.lock);
   if (devices::LocalApic* apic = local_apic_at(address, size_bytes))
     return apic->write(address.value - apic->page_address(), size_bytes, value);
+  if (address.value - layout::SHADOW_BASE < layout::EXTENDED_BASE - layout::SHADOW_BASE) {
+    (void)supply_.memory.write_hidden(address, std::as_bytes(std::span(&value, 1)).first(size_bytes));
+    return;
+  }
   memory_bus_.write(address.value, size_bytes, value);
 }
 

@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/event_loop.h"
+#include "base/log.h"
 #include "base/result.h"
 #include "cpu/engine.h"
 #include "devices/irq/apic_bus.h"
@@ -67,7 +69,7 @@ class Mainboard final : public cpu::Board {
   /// Writes the ACPI tables into guest memory, the RSDP at layout::ACPI_TABLES_BASE. vCPUs parked.
   Result<void> write_acpi_tables();
 
-  /// Power-on state of every device, as firmware would leave it for a directly booted kernel. vCPUs parked, board
+  /// Power-on state of every device, for a directly booted kernel as firmware would leave it. vCPUs parked, board
   /// lock held.
   void reset();
   /// The guest-visible state of every device. vCPUs parked, board lock held.
@@ -77,11 +79,16 @@ class Mainboard final : public cpu::Board {
  private:
   struct Sockets;   // what every machine has
   struct LegacyIo;  // what only a pc has
+  struct FirmwareIo;
 
   Mainboard(const MachineConfig& config, const BoardSupply& supply);
   Result<void> assemble();
   Result<void> plug_legacy();
   Result<void> plug_pci();
+  void plug_piix();
+  void move_power_management(std::optional<std::uint16_t> base);
+  Result<void> plug_firmware();
+  Result<void> plug_ide();
   Result<void> plug_port(std::uint16_t port, std::uint16_t count, machine::Device& device, const char* label);
   Result<void> plug_memory(std::uint64_t base, std::uint64_t size, machine::Device& device, const char* label);
   machine::IrqLine& isa_irq(unsigned irq);
@@ -98,6 +105,8 @@ class Mainboard final : public cpu::Board {
   std::vector<std::unique_ptr<devices::LocalApic>> local_apics_;
   devices::IoApic io_apic_;
   std::unique_ptr<Sockets> sockets_;
+  std::unique_ptr<FirmwareIo> firmware_;
+  LogLimiter pm_complaints_;
   std::vector<machine::Device*> devices_;  // in the order of saving and resetting
 };
 
