@@ -22,7 +22,6 @@ enum Field : std::size_t {
   LOADFLAGS = 0x211,
   INITRD_ADDR_MAX = 0x22c,
   KERNEL_ALIGNMENT = 0x230,
-  RELOCATABLE_KERNEL = 0x234,
   XLOADFLAGS = 0x236,
   CMDLINE_SIZE = 0x238,
   PREF_ADDRESS = 0x258,
@@ -108,7 +107,6 @@ Result<BzImage> parse_bzimage(std::span<const std::byte> head, std::uint64_t fil
   if (image.payload_bytes > file_bytes - image.payload_offset)  // syssize rounds up to a paragraph
     image.payload_bytes = file_bytes - image.payload_offset;
 
-  image.relocatable = field<std::uint8_t>(head, RELOCATABLE_KERNEL) != 0;
   image.alignment = field<std::uint32_t>(head, KERNEL_ALIGNMENT);
   if (!std::has_single_bit(image.alignment) || image.alignment < page_size || image.alignment > GiB)
     return bad_field("kernel_alignment", image.alignment);

@@ -21,7 +21,6 @@ struct BzImage {
   std::uint64_t payload_bytes = 0;      ///< its size
   std::uint16_t version = 0;            ///< boot protocol, 0x020f is 2.15
   bool entry64 = false;                 ///< has a 64-bit entry point; the 32-bit one is there in any case
-  bool relocatable = false;
   std::uint64_t alignment = 0;           ///< kernel_alignment: a power of two
   std::uint64_t preferred_address = 0;   ///< pref_address
   std::uint64_t init_bytes = 0;          ///< init_size: memory the kernel uses before it looks at the memory map

@@ -61,15 +61,14 @@ std::uint64_t extended_ram_end(const E820Map& map) {
 
 std::string mib(std::uint64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / double{1 << 20}); }
 
-/// pref_address if the kernel and its working room fit there, else the lowest aligned place a relocatable kernel takes.
+/// pref_address. A relocatable kernel could be put lower, but moves itself up to there before it unpacks (boot.rst,
+/// pref_address), and would overwrite what it finds where RAM is too small.
 Result<std::uint64_t> place_kernel(const BzImage& image, std::uint64_t ram_end) {
-  const auto fits = [&](std::uint64_t address) { return address < ram_end && image.init_bytes <= ram_end - address; };
-  if (fits(image.preferred_address)) return image.preferred_address;
-  const std::uint64_t lowest = align_up(MiB, image.alignment);
-  if (image.relocatable && fits(lowest)) return lowest;
-  const std::uint64_t start = image.relocatable ? lowest : image.preferred_address;
-  return Error(fmt::format("memory too small: the kernel needs {} from address {:#x} on, RAM ends at {}",
-                           mib(image.init_bytes), start, mib(ram_end)));
+  const std::uint64_t start = image.preferred_address;
+  if (start < ram_end && image.init_bytes <= ram_end - start) return start;
+  return Error(fmt::format(
+      "memory too small: the kernel needs {} from address {:#x} on, RAM ends at {}; give the guest more memory",
+      mib(image.init_bytes), start, mib(ram_end)));
 }
 
 /// As high as the kernel allows: below initrd_addr_max and the end of RAM, and above the kernel's working room.
