@@ -192,7 +192,7 @@ class Data(DiskTest):
             for device in ("vda", "vdb"):
                 self.assertEqual(guest.run(f"cat /sys/block/{device}/size; tail -c 512 /dev/{device} | tr -d 'x\\0' | wc -c;"
                                            f"tail -c 512 /dev/{device} | tr -d '\\0' | wc -c"), (0, "2049\n0\n100"))
-                self.assertEqual(guest.run(f"yes | dd of=/dev/{device} bs=512 seek=2048 count=1 conv=fsync 2>/dev/null")[0], 0)
+                self.assertEqual(guest.run(f"yes | head -c 512 >/tmp/y; dd if=/tmp/y of=/dev/{device} bs=512 seek=2048 conv=fsync 2>/dev/null")[0], 0)
             guest.type("poweroff\n")
             self.assertEqual(guest.wait(), 0)
         for path in (image, image + ".copy"):

@@ -23,7 +23,8 @@ Not run:
   CPUID XGETBV RDPID LAR LSL VERR VERW      the host's answer, not the guest's
   SGDT SIDT SLDT STR SMSW                   Linux answers in the kernel where UMIP is on
   SYSCALL SYSENTER INT VMCALL VMMCALL       enter the kernel or the hypervisor
-  INT1 (ICEBP)                              Linux handles its #DB in its own way
+  INT1 (ICEBP)                              Linux handles its #DB in its own way (RIP is not compared where a jump into
+                                            an instruction finds one: "undetermined")
   EVEX.X with RSP as r/m                    Zen 4 reads RSP without the pushes and pops just before
   MOV sreg, POP FS/GS, LFS LGS LSS          selectors would stay loaded in the native child
   WRPKRU XRSTOR                             would change what the native child needs
