@@ -21,6 +21,9 @@ using Leaf = CpuidPolicy::Leaf;
 // Up to the TSC leaves; also on hosts that end earlier, so that 0x15 and 0x16 exist for every guest.
 constexpr std::uint32_t max_basic_leaf = 0x16;
 constexpr std::uint32_t max_extended_leaf_intel = 0x80000008;
+// What QEMU's guests see, too. Firmware maps all that can be addressed: with 48 bits OVMF's page tables of 2 MiB pages
+// take 512 MiB, and where these are not there it runs into its own stack.
+constexpr unsigned most_physical_bits = 40;
 constexpr std::uint32_t max_extended_leaf_amd = 0x80000021;
 constexpr std::uint32_t hypervisor_base = 0x40000000;
 constexpr std::uint32_t hypervisor_max_leaf = 0x40000010;
@@ -151,7 +154,7 @@ class Builder {
     if (!has(Feature::PAE) && !has(Feature::PSE36)) return 32;
     if (!has(Feature::LONG_MODE)) return 36;
     const unsigned bits = host_cpuid(0x80000008).eax & 0xff;
-    return bits == 0 ? 36 : std::min(bits, 52u);
+    return bits == 0 ? 36 : std::min(bits, most_physical_bits);
   }
 
  private:

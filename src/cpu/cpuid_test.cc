@@ -74,6 +74,13 @@ TEST(Cpuid, CrystalRatioDoesNotOverflowLinux32BitProduct) {
   EXPECT_LE(std::uint64_t{leaf.ecx / 1000} * leaf.ebx, 0xffffffffu);
 }
 
+/// OVMF maps every address there may be before it has much memory for tables.
+TEST(Cpuid, OffersNoMoreThan40PhysicalAddressBits) {
+  const CpuidPolicy cpuid = policy();
+  EXPECT_LE(cpuid.physical_bits(), 40u);
+  EXPECT_EQ(cpuid.query(0x80000008, 0, {}).eax & 0xff, cpuid.physical_bits());
+}
+
 TEST(Cpuid, ShowsTheApicId) {
   CpuidPolicy::Dynamic dynamic;
   dynamic.apic_id = 3;
