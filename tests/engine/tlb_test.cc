@@ -191,7 +191,112 @@ TEST_P(Tlb, PcideCannotBeSetWithAPcidInCr3) {
   EXPECT_EQ(taken->vector, VECTOR_GP);
 }
 
+// A global page stays at CR3 loads; what shares its place in a table, or in a cache of code, must not stay with it.
+constexpr std::uint64_t same_slot = std::uint64_t{1} << 28;  // pages this far apart share a slot of 65,536
+constexpr std::uint64_t neighbour = window + same_slot;
+
+GUEST_CODE(neighbours, 64, R"(
+  mov r8, [rbx]
+  mov r9, [rbx + 0x10000000]
+  mov [rsi], rdx
+  mov [rdi], r12
+  mov rax, cr3
+  mov cr3, rax
+  mov rax, [rbx]
+  mov rcx, [rbx + 0x10000000]
+  hlt
+)");
+
+class GlobalNeighbour : public EngineTest {
+ protected:
+  /// Reads a page and the one that shares its slot, changes both entries, loads CR3, and reads both again.
+  void run_neighbours(std::uint64_t first, std::uint64_t second) {
+    m.put(data_at, 0xaaaa);
+    m.put(data_at + page_size, 0xbbbb);
+    m.map(window, data_at, PTE_W | first);
+    m.map(neighbour, data_at, PTE_W | second);
+    program(neighbours);
+    m.state.cr4 |= CR4_PGE;
+    m.state.gpr[RBX] = window;
+    m.state.gpr[RSI] = m.entry_of(window);
+    m.state.gpr[RDI] = m.entry_of(neighbour);
+    m.state.gpr[RDX] = (data_at + page_size) | PTE_P | PTE_W | first;
+    m.state.gpr[R12] = (data_at + page_size) | PTE_P | PTE_W | second;
+    EXPECT_EQ(m.run().reason, ExitReason::Halted);
+    EXPECT_EQ(reg(R8), 0xaaaau);
+    EXPECT_EQ(reg(R9), 0xaaaau);
+  }
+};
+
+TEST_P(GlobalNeighbour, APageThatTookAGlobalOnesSlotIsForgotten) {
+  run_neighbours(PTE_G, 0);
+  EXPECT_EQ(reg(RCX), 0xbbbbu);
+}
+
+TEST_P(GlobalNeighbour, APageWhoseSlotAGlobalOneTookIsForgotten) {
+  run_neighbours(0, PTE_G);
+  EXPECT_EQ(reg(RAX), 0xbbbbu);
+}
+
+TEST_P(GlobalNeighbour, WithoutPgeNothingIsGlobal) {
+  m.put(data_at, 0xaaaa);
+  m.put(data_at + page_size, 0xbbbb);
+  m.map(window, data_at, PTE_W | PTE_G);
+  program(change_cr3);
+  m.state.cr4 &= ~std::uint64_t{CR4_PGE};
+  m.state.gpr[RBX] = window;
+  m.state.gpr[RSI] = m.entry_of(window);
+  m.state.gpr[RDX] = (data_at + page_size) | PTE_P | PTE_W | PTE_G;
+  EXPECT_EQ(m.run().reason, ExitReason::Halted);
+  EXPECT_EQ(reg(RAX), 0xbbbbu);
+}
+
+GUEST_CODE(call_changed_code, 64, R"(
+  call rbx
+  mov ecx, eax
+  call rbx
+  mov [rsi], rdx
+  mov rax, cr3
+  mov cr3, rax
+  call rbx
+  hlt
+)");
+
+/// Calls a function in the window, gives the page of its last bytes other contents, loads CR3, calls it again.
+class ChangedCode : public EngineTest {
+ protected:
+  void run_function_at(std::uint64_t address, std::uint64_t changed_page) {
+    // mov eax, 1 or 2; ret: the immediate of MOV is its second byte.
+    for (unsigned version = 1; version <= 2; version++) {
+      const std::uint64_t base = data_at + (version - 1) * 2 * page_size + (address & page_offset_mask);
+      m.put(base, 0xc300000000b8 | version << 8, 6);
+    }
+    m.put(data_at + 2 * page_size + 0xfff, 0xb8, 1);  // the first byte, where it lies in the first page
+    program(call_changed_code);
+    m.state.cr4 |= CR4_PGE;
+    m.state.gpr[RBX] = address;
+    m.state.gpr[RSI] = m.entry_of(changed_page);
+    m.state.gpr[RDX] = (data_at + 2 * page_size + (changed_page - window)) | PTE_P;
+    EXPECT_EQ(m.run().reason, ExitReason::Halted);
+    EXPECT_EQ(reg(RCX), 1u);
+    EXPECT_EQ(reg(RAX), 2u);
+  }
+};
+
+TEST_P(ChangedCode, IsFoundAfterACr3Load) {
+  m.map(window, data_at, 0);
+  run_function_at(window, window);
+}
+
+TEST_P(ChangedCode, BehindAGlobalPageIsFoundAfterACr3Load) {
+  m.map(window, data_at, PTE_G);
+  m.map(window + page_size, data_at + page_size, 0);
+  run_function_at(window + 0xfff, window + page_size);
+}
+
 ENGINE_SUITE(Tlb);
+ENGINE_SUITE(GlobalNeighbour);
+ENGINE_SUITE(ChangedCode);
 
 }  // namespace
 }  // namespace veneer::engine_tests

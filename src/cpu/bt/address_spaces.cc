@@ -20,7 +20,8 @@ void BtVcpu::select_context() {
   tag |= std::uint64_t{(s.cr4 & CR4_PCIDE) != 0} << 57;
   tag |= std::uint64_t{(s.cr4 & CR4_PSE) != 0} << 56;
   tag |= std::uint64_t{paging} << 55;
-  contexts_.select(tag);
+  constexpr std::uint64_t rules = ~std::uint64_t{0} << 55;
+  contexts_.select(tag, rules);
   drop_returns();
   count.context_switches++;
   load_gs();
@@ -45,12 +46,12 @@ void BtVcpu::load_cr3(std::uint64_t value, bool keep) {
     // All of this PCID goes, whatever root it was used with: a later load with bit 63 would revive it (SDM
     // 3A 4.10.4.1).
     contexts_.for_each([&](Context& c) {
-      if ((c.tag & 0xfff) == (value & 0xfff)) c.flush();
+      if ((c.tag & 0xfff) == (value & 0xfff)) c.flush(Scope::ButGlobal);
     });
     return select_context();
   }
   select_context();
-  if (!keep) contexts_.current().flush();
+  if (!keep) contexts_.current().flush(Scope::ButGlobal);
 }
 
 void BtVcpu::paging_mode_changed() {
@@ -60,7 +61,7 @@ void BtVcpu::paging_mode_changed() {
 
 void BtVcpu::flush_all_contexts() {
   drop_returns();
-  contexts_.for_each([](Context& c) { c.flush(); });
+  contexts_.for_each([](Context& c) { c.flush(Scope::All); });
 }
 
 void BtVcpu::invalidate_page(std::uint64_t address) {

@@ -31,7 +31,7 @@ struct Mode {
   static constexpr std::uint32_t SSE_NM = 1u << 10;       ///< CR0.TS
   static constexpr std::uint32_t AVX = 1u << 11;          ///< CR4.OSXSAVE and XCR0 has SSE and AVX
   static constexpr std::uint32_t AVX512 = 1u << 12;       ///< and the three AVX-512 parts
-  static constexpr std::uint32_t TSC_TRAP = 1u << 13;     ///< RDTSC needs a callout (CR4.TSD at CPL 3, or an offset)
+  static constexpr std::uint32_t TSC_TRAP = 1u << 13;     ///< RDTSC needs a callout (CR4.TSD at CPL 3, or counted time)
   static constexpr std::uint32_t SINGLE = 1u << 14;       ///< one instruction, then leave
   static constexpr std::uint32_t ALIGN_CHECK = 1u << 15;  ///< CR0.AM, RFLAGS.AC, CPL 3
   static constexpr std::uint32_t DS_BASE = 1u << 16;      ///< the segment's base is not 0 (16/32-bit code)

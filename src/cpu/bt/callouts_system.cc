@@ -123,6 +123,7 @@ Outcome callout_wrmsr(BtVcpu& v, const CalloutRecord&) {
   });
   if (!ok) return v.fault(VECTOR_GP, 0);
   v.note(flight::Event::MsrWrite, value, index);
+  v.tsc_changed();
   if (clock) v.update_pvclock(index, value);
   flight::record(flight::ring(v.index()), flight::Event::MsrWrite, v.b->page_address, value, index);
   if (v.s.efer != old_efer) v.paging_mode_changed();
@@ -346,7 +347,7 @@ Outcome callout_invpcid(BtVcpu& v, const CalloutRecord& r) {
     case 1:
       v.drop_returns();
       v.contexts().for_each([&](Context& c) {
-        if ((c.tag & 0xfff) == pcid) c.flush();
+        if ((c.tag & 0xfff) == pcid) c.flush(Scope::ButGlobal);
       });
       break;
     default:

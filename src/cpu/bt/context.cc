@@ -12,16 +12,6 @@ unsigned slot_of(std::uint64_t address) { return static_cast<unsigned>(address >
 /// bytes below 2^64 when an operand's size is added (the flag-free check of emit_memory.cc).
 std::uint64_t empty_tag(unsigned slot) { return slot == 0 || slot == table_slots - 1 ? invalid_tag : 0; }
 
-unsigned region_hash(std::uint64_t address) {
-  const std::uint64_t region = address >> 21;
-  return static_cast<unsigned>((region ^ (region >> 10)) & 1023);
-}
-
-unsigned page_hash(std::uint64_t address) {
-  const std::uint64_t page = address >> page_shift;
-  return static_cast<unsigned>((page ^ (page >> 12)) & 4095);
-}
-
 void set_empty(TlbTable& table) {
   for (unsigned slot : {0u, table_slots - 1}) {
     table.read_tag[slot] = invalid_tag;
@@ -32,39 +22,51 @@ void set_empty(TlbTable& table) {
 
 }  // namespace
 
-void Context::fill(Regime regime, std::uint64_t page, HostPtr host, bool writable, bool large) {
+void Context::fill(Regime regime, std::uint64_t page, HostPtr host, PageKind kind) {
   const unsigned slot = slot_of(page);
   TlbTable& table = tlb(regime);
-  FillLog& log = tlb_log[static_cast<unsigned>(regime)];
   const std::uint64_t empty = empty_tag(slot);
-  if (table.read_tag[slot] == empty) log.add(slot);
+  tlb_fills[static_cast<unsigned>(regime)].add(slot, table.read_tag[slot] == empty, kind.global);
   table.read_tag[slot] = -page;
-  table.write_tag[slot] = writable ? -page : empty;
+  table.write_tag[slot] = kind.writable ? -page : empty;
   table.addend[slot] = reinterpret_cast<std::uint64_t>(host) - page;
-  if (large) note_large(page);
+  if (kind.large) note_large(page, kind.global);
 }
 
-void Context::note_large(std::uint64_t page) {
-  const unsigned h = region_hash(page);
-  large_regions[h / 64] |= std::uint64_t{1} << (h % 64);
-}
-
-void Context::fill_jump(Regime regime, std::uint64_t address, const void* code) {
+void Context::fill_jump(Regime regime, std::uint64_t address, const void* code, bool global) {
+  const auto r = static_cast<unsigned>(regime);
   const unsigned slot = jump_slot(address);
   JumpEntry& entry = jumps(regime).entry[slot];
-  FillLog& log = jump_log[static_cast<unsigned>(regime)];
-  if (entry.code == 0) log.add(slot);
+  if (entry.code == 0) jump_log[r].add(slot);
   entry.negated_address = -address;
   entry.code = reinterpret_cast<std::uint64_t>(code);
-  const unsigned h = page_hash(address);
-  jump_pages[h / 64] |= std::uint64_t{1} << (h % 64);
+  jump_pages[r].add(address);
+  local_jumps[r] |= !global;
 }
 
-void Context::fill_exec(Regime regime, std::uint64_t page, std::uint32_t expectation) {
+void Context::fill_exec(Regime regime, std::uint64_t page, std::uint32_t expectation, bool global) {
+  const auto r = static_cast<unsigned>(regime);
   const unsigned slot = slot_of(page);
   std::uint64_t& entry = exec(regime).entry[slot];
-  if (entry == 0) exec_log[static_cast<unsigned>(regime)].add(slot);
+  if (entry == 0) exec_log[r].add(slot);
   entry = expectation - page;
+  local_exec[r] |= !global;
+}
+
+void Context::fill_fetch(Regime regime, std::uint64_t page, std::uint64_t code_page, PageKind kind) {
+  const auto r = static_cast<unsigned>(regime);
+  const unsigned i = (page >> page_shift) % fetch_entries;
+  fetch[r][i] = {page, code_page};
+  const std::uint64_t bit = std::uint64_t{1} << (i % 64);
+  std::uint64_t& word = fetch_global[r][i / 64];
+  word = kind.global ? word | bit : word & ~bit;
+  if (kind.large) note_large(page, kind.global);
+}
+
+bool Context::fetched_global(Regime regime, std::uint64_t page) const {
+  const auto r = static_cast<unsigned>(regime);
+  const unsigned i = (page >> page_shift) % fetch_entries;
+  return fetch[r][i].page == page && ((fetch_global[r][i / 64] >> (i % 64)) & 1);
 }
 
 void Context::drop_slot(Regime regime, unsigned slot) {
@@ -83,31 +85,41 @@ void Context::flush_exec(Regime regime) {
   } else {
     for (unsigned i = 0; i < log.count; i++) table.entry[log.slot[i]] = 0;
   }
-  log.count = 0;
-  log.overflow = false;
+  log.clear();
+  local_exec[static_cast<unsigned>(regime)] = false;
 }
 
-void Context::flush_tlb() {
+void Context::flush_tlb(Scope scope) {
   flushes++;
   for (unsigned r = 0; r < regime_count; r++) {
-    flush_exec(static_cast<Regime>(r));
-    FillLog& log = tlb_log[r];
+    const auto regime = static_cast<Regime>(r);
+    if (scope == Scope::All || local_exec[r]) flush_exec(regime);
+    Fills& fills = tlb_fills[r];
     TlbTable& table = layout->tlb[r];
-    if (log.overflow) {
-      ::madvise(&table, sizeof table, MADV_DONTNEED);
+    // With a log that is no longer complete, what is global cannot be told from what is not.
+    const bool keep = scope == Scope::ButGlobal && !fills.local.overflow;
+    if (keep) {
+      for (unsigned i = 0; i < fills.local.count; i++)
+        if (const unsigned slot = fills.local.slot[i]; !fills.holds_global(slot)) drop_slot(regime, slot);
     } else {
-      for (unsigned i = 0; i < log.count; i++) drop_slot(static_cast<Regime>(r), log.slot[i]);
+      if (fills.overflow())
+        ::madvise(&table, sizeof table, MADV_DONTNEED);
+      else
+        fills.any_slot([&](unsigned slot) { return drop_slot(regime, slot), false; });
+      set_empty(table);
     }
-    set_empty(table);
-    log.count = 0;
-    log.overflow = false;
-    for (auto& entry : fetch[r]) entry.page = ~std::uint64_t{0};
+    fills.local.clear();
+    if (!keep) fills.global.clear();
+    for (unsigned i = 0; i < fetch_entries; i++)
+      if (scope == Scope::All || !((fetch_global[r][i / 64] >> (i % 64)) & 1)) fetch[r][i].page = ~std::uint64_t{0};
   }
-  for (auto& word : large_regions) word = 0;
+  large_local.clear();
+  if (scope == Scope::All) large_global.clear();
 }
 
 void Context::flush_jumps(Regime regime) {
-  FillLog& log = jump_log[static_cast<unsigned>(regime)];
+  const auto r = static_cast<unsigned>(regime);
+  FillLog& log = jump_log[r];
   JumpCache& cache = jumps(regime);
   if (log.overflow) {
     ::madvise(&cache, sizeof cache, MADV_DONTNEED);
@@ -115,20 +127,20 @@ void Context::flush_jumps(Regime regime) {
     for (unsigned i = 0; i < log.count; i++) cache.entry[log.slot[i]] = JumpEntry{0, 0};
   }
   cache.entry[jump_slot(0)] = JumpEntry{1, 0};  // all zeros would match address 0; address -1 belongs elsewhere
-  log.count = 0;
-  log.overflow = false;
+  log.clear();
+  jump_pages[r].clear();
+  local_jumps[r] = false;
 }
 
-void Context::flush() {
-  flush_tlb();
-  for (unsigned r = 0; r < regime_count; r++) flush_jumps(static_cast<Regime>(r));
-  for (auto& word : jump_pages) word = 0;
+void Context::flush(Scope scope) {
+  flush_tlb(scope);
+  for (unsigned r = 0; r < regime_count; r++)
+    if (scope == Scope::All || local_jumps[r]) flush_jumps(static_cast<Regime>(r));
 }
 
 void Context::invalidate_page(std::uint64_t address) {
   const std::uint64_t page = address & ~page_offset_mask;
-  const unsigned h = region_hash(page);
-  const bool sweep = (large_regions[h / 64] >> (h % 64)) & 1;
+  const bool sweep = large_local.may_hold(page) || large_global.may_hold(page);
   for (unsigned r = 0; r < regime_count; r++) {
     const auto regime = static_cast<Regime>(r);
     const TlbTable& table = layout->tlb[r];
@@ -148,11 +160,13 @@ void Context::invalidate_page(std::uint64_t address) {
     for (auto& entry : fetch[r])
       if (sweep ? (entry.page ^ page) < 2 * MiB : entry.page == page) entry.page = ~std::uint64_t{0};
   }
-  // Jump caches hold code of this page and of instructions that straddle into it.
-  auto held = [&](std::uint64_t p) { return (jump_pages[page_hash(p) / 64] >> (page_hash(p) % 64)) & 1; };
-  if (sweep || held(page) || held(page - page_size)) {
-    for (unsigned r = 0; r < regime_count; r++) flush_jumps(static_cast<Regime>(r));
-    for (auto& word : jump_pages) word = 0;
+  // Jump caches hold code of these pages and of instructions that straddle into the first of them.
+  const std::uint64_t first = (sweep ? page & ~(2 * MiB - 1) : page) - page_size;
+  const std::uint64_t bytes = (sweep ? 2 * MiB : page_size) + page_size;
+  for (unsigned r = 0; r < regime_count; r++) {
+    bool held = false;
+    for (std::uint64_t offset = 0; offset < bytes; offset += page_size) held |= jump_pages[r].may_hold(first + offset);
+    if (held) flush_jumps(static_cast<Regime>(r));
   }
 }
 
@@ -160,20 +174,16 @@ void Context::drop_writes_to(HostPtr host_page) {
   const auto host = reinterpret_cast<std::uint64_t>(host_page);
   for (unsigned r = 0; r < regime_count; r++) {
     TlbTable& table = layout->tlb[r];
-    const FillLog& log = tlb_log[r];
-    auto drop = [&](unsigned slot) {
+    tlb_fills[r].any_slot([&](unsigned slot) {
       const std::uint64_t empty = empty_tag(slot);
       if (table.write_tag[slot] != empty && table.addend[slot] - table.write_tag[slot] == host)
         table.write_tag[slot] = empty;
-    };
-    if (log.overflow)
-      for (unsigned slot = 0; slot < table_slots; slot++) drop(slot);
-    else
-      for (unsigned i = 0; i < log.count; i++) drop(log.slot[i]);
+      return false;
+    });
   }
 }
 
-Context& ContextSet::select(std::uint64_t tag) {
+Context& ContextSet::select(std::uint64_t tag, std::uint64_t same_rules) {
   Context* oldest = nullptr;
   for (unsigned i = 0; i < count; i++) {
     Context& context = contexts_[i];
@@ -184,7 +194,8 @@ Context& ContextSet::select(std::uint64_t tag) {
     }
     if (!oldest || context.last_use < oldest->last_use) oldest = &context;
   }
-  if (oldest->tag != ~std::uint64_t{0}) oldest->flush();
+  if (oldest->tag != ~std::uint64_t{0})
+    oldest->flush(((oldest->tag ^ tag) & same_rules) == 0 ? Scope::ButGlobal : Scope::All);
   oldest->tag = tag;
   oldest->last_use = ++use_counter_;
   current_ = oldest;

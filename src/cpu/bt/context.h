@@ -26,12 +26,78 @@ struct FillLog {
     else
       overflow = true;
   }
+  void clear() {
+    count = 0;
+    overflow = false;
+  }
+};
+
+/// What an invalidation takes: loads of CR3 leave the translations of global pages alone (SDM 3A 4.10.2.4).
+enum class Scope { All, ButGlobal };
+
+/// What is in one of the tables. Entries of global pages are told apart, since they stay at most flushes: a kernel's,
+/// that is, which would otherwise be found anew in every new process.
+struct Fills {
+  FillLog local, global;
+  std::uint64_t is_global[table_slots / 64] = {};  ///< a bit for each slot: what stands there now
+
+  void add(unsigned slot, bool was_empty, bool now_global) {
+    std::uint64_t& word = is_global[slot / 64];
+    const std::uint64_t bit = std::uint64_t{1} << (slot % 64);
+    if (was_empty || ((word & bit) != 0) != now_global) (now_global ? global : local).add(slot);
+    word = now_global ? word | bit : word & ~bit;
+  }
+  bool overflow() const { return local.overflow || global.overflow; }
+  unsigned count() const { return local.count + global.count; }
+  bool holds_global(unsigned slot) const { return (is_global[slot / 64] >> (slot % 64)) & 1; }
+  /// Calls f for every slot that may be filled (some twice) until it returns true; returns what f did last.
+  template <typename F>
+  bool any_slot(F f) const {
+    if (overflow()) {
+      for (unsigned slot = 0; slot < table_slots; slot++)
+        if (f(slot)) return true;
+      return false;
+    }
+    for (const FillLog* log : {&local, &global})
+      for (unsigned i = 0; i < log->count; i++)
+        if (f(log->slot[i])) return true;
+    return false;
+  }
+};
+
+/// A set of pages or regions by hash, apart for the two halves of the address space: what a kernel holds for long
+/// must not make invalidations of a program's pages expensive.
+template <unsigned bits, unsigned shift>
+struct AddressFilter {
+  std::uint64_t word[2][bits / 64] = {};
+
+  static unsigned hash(std::uint64_t address) {
+    const std::uint64_t n = address >> shift;
+    return static_cast<unsigned>((n ^ (n / bits)) % bits);
+  }
+  void add(std::uint64_t address) {
+    word[address >> 63][hash(address) / 64] |= std::uint64_t{1} << (hash(address) % 64);
+  }
+  bool may_hold(std::uint64_t address) const {
+    return (word[address >> 63][hash(address) / 64] >> (hash(address) % 64)) & 1;
+  }
+  void clear() {
+    for (auto& half : word)
+      for (auto& w : half) w = 0;
+  }
 };
 
 /// A small cache for instruction fetch: guest page to (slot, page) for the look-up of translations.
 struct FetchEntry {
   std::uint64_t page = ~std::uint64_t{0};  ///< guest-virtual page address, or all ones
   std::uint64_t code_page = 0;             ///< CodePageId of it
+};
+
+/// What a page walk found out about a page, as far as a TLB keeps it.
+struct PageKind {
+  bool writable = false;  ///< and dirty, and free of translations
+  bool large = false;     ///< a fragment of a large page
+  bool global = false;
 };
 
 class Context {
@@ -41,31 +107,36 @@ class Context {
   std::uint64_t last_use = 0;
   std::uint64_t flushes = 0;                   ///< of the TLB, since the start
   std::uint32_t jump_mode[regime_count] = {};  ///< the block mode that each jump cache was filled under
-  FillLog tlb_log[regime_count];
+  Fills tlb_fills[regime_count];
   FillLog jump_log[regime_count];
   FillLog exec_log[regime_count];
-  /// Bit h(2 MiB region) set: a fragment of a large page was filled there, so INVLPG must sweep the region.
-  std::uint64_t large_regions[16] = {};
-  /// Bit h(page) set: the jump caches may hold addresses of that page.
-  std::uint64_t jump_pages[64] = {};
+  /// Something in the jump cache, or the table of code pages, is not on a global page.
+  bool local_jumps[regime_count] = {}, local_exec[regime_count] = {};
+  /// 2 MiB regions where a fragment of a large page was filled, so INVLPG must sweep them: of local and global pages.
+  AddressFilter<1024, 21> large_local, large_global;
+  /// Pages whose addresses the jump caches may hold.
+  AddressFilter<4096, page_shift> jump_pages[regime_count];
   static constexpr unsigned fetch_entries = 256;
   FetchEntry fetch[regime_count][fetch_entries];
+  std::uint64_t fetch_global[regime_count][fetch_entries / 64] = {};  ///< a bit for each: on a global page
 
   TlbTable& tlb(Regime r) const { return layout->tlb[static_cast<unsigned>(r)]; }
   JumpCache& jumps(Regime r) const { return layout->jumps[static_cast<unsigned>(r)]; }
   ExecTable& exec(Regime r) const { return layout->exec[static_cast<unsigned>(r)]; }
 
-  void fill(Regime regime, std::uint64_t page, HostPtr host, bool writable, bool large);
-  void fill_jump(Regime regime, std::uint64_t address, const void* code);
+  void fill(Regime regime, std::uint64_t page, HostPtr host, PageKind kind);
+  /// `global`: the code lies on global pages.
+  void fill_jump(Regime regime, std::uint64_t address, const void* code, bool global);
   /// Code of the page with this expectation may be fetched at `page`.
-  void fill_exec(Regime regime, std::uint64_t page, std::uint32_t expectation);
-  /// A fragment of a large page is in use in this 2 MiB region.
-  void note_large(std::uint64_t page);
-  void flush_tlb();
+  void fill_exec(Regime regime, std::uint64_t page, std::uint32_t expectation, bool global);
+  void fill_fetch(Regime regime, std::uint64_t page, std::uint64_t code_page, PageKind kind);
+  /// Whether the fetch cache knows this page as a global one.
+  bool fetched_global(Regime regime, std::uint64_t page) const;
+  void flush_tlb(Scope scope);
   void flush_jumps(Regime regime);
   void flush_exec(Regime regime);
-  /// Everything: translations, jump caches, fetch cache.
-  void flush();
+  /// Translations, jump caches, fetch cache.
+  void flush(Scope scope);
   /// INVLPG: drops what concerns the page of `address`.
   void invalidate_page(std::uint64_t address);
   /// Takes write permission from every slot that leads to this host page.
@@ -73,6 +144,7 @@ class Context {
 
  private:
   void drop_slot(Regime regime, unsigned slot);
+  void note_large(std::uint64_t page, bool global) { (global ? large_global : large_local).add(page); }
 };
 
 /// The contexts of one vCPU and the block that all of them share.
@@ -90,9 +162,9 @@ class ContextSet {
   VcpuBlock& block() const { return contexts_[0].layout->block; }
   std::uint8_t* bounce_area() const { return contexts_[0].layout->front + bounce_offset; }
   Context& current() const { return *current_; }
-  /// The context tagged `tag`, else the least recently used one, flushed and tagged. Becomes current; the caller
-  /// loads gs with it.
-  Context& select(std::uint64_t tag);
+  /// The context tagged `tag`, else the least recently used one, flushed and tagged; translations of global pages stay
+  /// where the bits of `same_rules` (what decides permissions) are the same. Becomes current; the caller loads gs with it.
+  Context& select(std::uint64_t tag, std::uint64_t same_rules);
   /// TLB flushes of all contexts since the start.
   std::uint64_t flushes() const {
     std::uint64_t sum = 0;

@@ -28,7 +28,7 @@ Result<void> ContextSet::create() {
     if (::mmap(region, page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memfd_.get(), 0) == MAP_FAILED)
       return Error::from_errno("mapping the vCPU block", errno);
     context->layout = static_cast<ContextLayout*>(region);
-    context->flush();
+    context->flush(Scope::All);
   }
   current_ = &contexts_[0];
   return {};

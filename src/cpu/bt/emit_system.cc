@@ -200,13 +200,8 @@ bool Translator::emit_special(const Insn& insn) {
       emit_lea(insn);
       return true;
     case ZYDIS_MNEMONIC_RDTSC:
-      if (mode_.has(Mode::TSC_TRAP))
-        emit_callout(insn, callout_rdtsc);
-      else
-        a_.byte(0x0f), a_.byte(0x31);
-      return true;
     case ZYDIS_MNEMONIC_RDTSCP:
-      emit_callout(insn, callout_rdtscp);
+      emit_read_tsc(insn);
       return true;
     case ZYDIS_MNEMONIC_XLAT:
       emit_callout(insn, callout_xlat);
@@ -250,6 +245,26 @@ bool Translator::emit_special(const Insn& insn) {
       }
       return false;
   }
+}
+
+/// EDX:EAX = the host's TSC + tsc_offset, without touching flags: kernels and programs ask for the time all the time.
+void Translator::emit_read_tsc(const Insn& insn) {
+  const bool with_aux = insn.mnemonic() == ZYDIS_MNEMONIC_RDTSCP;
+  if (mode_.has(Mode::TSC_TRAP)) return emit_callout(insn, with_aux ? callout_rdtscp : callout_rdtsc);
+  if (flags_need_hardware(insn)) materialise();
+  a_.byte(0x0f);
+  if (with_aux)
+    a_.byte(0x01), a_.byte(0xf9);
+  else
+    a_.byte(0x31);
+  a_.rorx(rdx, rdx, 32);  // its upper half is zero: a shift to the left
+  a_.lea(rax, rax, rdx, 0, 0);
+  a_.load_gs(rdx, VENEER_BLOCK_OFFSET(tsc_offset));
+  a_.lea(rax, rax, rdx, 0, 0);
+  a_.rorx(rdx, rax, 32);
+  a_.mov32(rdx, rdx);
+  a_.mov32(rax, rax);
+  if (with_aux) a_.load_gs(rcx, VENEER_BLOCK_OFFSET(tsc_aux));
 }
 
 /// 40-4F of 16/32-bit code are REX prefixes for the host: INC and DEC as FF /0 and FF /1.

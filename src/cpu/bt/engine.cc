@@ -230,7 +230,7 @@ void BtVcpu::replace_state(const ArchState& in) {
   b->rip = in.rip;
   for (unsigned i = 0; i < segment_count; i++) b->segment_base[i] = in.segments[i].base;
   b->kernel_gs_base = in.kernel_gs_base;
-  b->tsc_offset = in.tsc_offset;
+  tsc_changed();
   b->irq_pending = 0;
   b->page_address = 0;
   shutdown_ = false;
@@ -412,7 +412,7 @@ std::string BtVcpu::info_tlb() const {
   contexts.for_each([&](Context& c) {
     text += fmt::format("context {:#x}{}:", c.tag, &c == &contexts.current() ? " (current)" : "");
     for (unsigned r = 0; r < regime_count; r++)
-      text += fmt::format(" {} {} filled", r == 0 ? "supervisor" : r == 1 ? "user" : "override", c.tlb_log[r].count);
+      text += fmt::format(" {} {} filled", r == 0 ? "supervisor" : r == 1 ? "user" : "override", c.tlb_fills[r].count());
     text += '\n';
   });
   return text;

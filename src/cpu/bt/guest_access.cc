@@ -70,7 +70,7 @@ HostPtr BtVcpu::page_pointer(std::uint64_t address, Access access, bool supervis
     }
     writable = writable && access == Access::Write;  // the first write must come here
   }
-  context.fill(regime, page, host_page, writable, t.large);
+  context.fill(regime, page, host_page, {writable, t.large, t.global});
   count.tlb_fills++;
   if (access == Access::Write && !writable) return nullptr;
   return slot->host + offset;

@@ -8,7 +8,7 @@
 namespace veneer::cpu::bt {
 namespace {
 
-constexpr std::uint64_t PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80;
+constexpr std::uint64_t PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100;
 constexpr std::uint64_t PTE_NX = std::uint64_t{1} << 63;
 
 }  // namespace
@@ -25,7 +25,7 @@ bool BtVcpu::walk(std::uint64_t address, Access access, bool user, bool smap_ove
 bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out,
                        bool& changed) {
   if (!(s.cr0 & CR0_PG)) {
-    out = {GuestPhys{address & 0xffffffffu}, true, true};
+    out = {GuestPhys{address & 0xffffffffu}, true, true, false};
     return true;
   }
   const bool pae = s.cr4 & CR4_PAE;
@@ -139,6 +139,7 @@ bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool sma
   if (!pae && level == 2) frame = (values[level] & 0xffc00000u) | ((values[level] & 0x1fe000u) << 19);  // PSE-36
   out.address = GuestPhys{(frame & ~page_mask) | (address & page_mask)};
   out.large = level > 1;
+  out.global = (values[level] & PTE_G) && (s.cr4 & CR4_PGE);
   const bool write_allowed = can_write || (!user && !wp);
   out.writable = write_allowed && (values[level] & PTE_D);
   return true;

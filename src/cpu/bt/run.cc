@@ -113,10 +113,10 @@ bool BtVcpu::take_events() {
 }
 
 bool BtVcpu::fetch_page(std::uint64_t linear, CodePageId& page) {
-  const auto regime = static_cast<unsigned>(mode.regime());
   Context& context = contexts_.current();
   const std::uint64_t page_address = linear & ~page_offset_mask;
-  FetchEntry& entry = context.fetch[regime][(linear >> page_shift) % Context::fetch_entries];
+  const FetchEntry& entry =
+      context.fetch[static_cast<unsigned>(mode.regime())][(linear >> page_shift) % Context::fetch_entries];
   if (entry.page == page_address) {
     page = entry.code_page;
     return true;
@@ -126,8 +126,7 @@ bool BtVcpu::fetch_page(std::uint64_t linear, CodePageId& page) {
   machine::MemorySlot* slot = engine_.memory().find(t.address);
   if (!slot) return raise(VECTOR_UD);  // nobody answers the fetch: all ones, which is an undefined instruction
   page = code_page_id(slot->index, (t.address - slot->base) >> page_shift);
-  entry = {page_address, page};
-  if (t.large) context.note_large(page_address);
+  context.fill_fetch(mode.regime(), page_address, page, {false, t.large, t.global});
   return true;
 }
 
@@ -154,9 +153,12 @@ Block* BtVcpu::find_block(std::uint64_t linear) {
 
 void BtVcpu::remember_pages(std::uint64_t address, const Block& block) {
   Context& context = contexts_.current();
-  context.fill_exec(mode.regime(), address, engine_.cache().expectation(block.page));
-  if (block.straddles)
-    context.fill_exec(mode.regime(), address + page_size, engine_.cache().expectation(block.second_page));
+  const Regime regime = mode.regime();
+  const auto remember = [&](std::uint64_t page, CodePageId id) {
+    context.fill_exec(regime, page, engine_.cache().expectation(id), context.fetched_global(regime, page));
+  };
+  remember(address, block.page);
+  if (block.straddles) remember(address + page_size, block.second_page);
 }
 
 const std::uint8_t* BtVcpu::cached_code(std::uint64_t linear) const {
@@ -173,7 +175,10 @@ void BtVcpu::remember_code(std::uint64_t linear, const Block* block) {
     context.flush_jumps(mode.regime());
     filled_under = mode.bits;
   }
-  context.fill_jump(mode.regime(), linear, block->code);
+  const std::uint64_t page = linear & ~page_offset_mask;
+  const bool global = context.fetched_global(mode.regime(), page) &&
+                      (!block->straddles || context.fetched_global(mode.regime(), page + page_size));
+  context.fill_jump(mode.regime(), linear, block->code, global);
 }
 
 /// CS ends in this page, or 16-bit IP wraps there: each instruction is looked at.

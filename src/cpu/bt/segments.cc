@@ -45,7 +45,7 @@ void BtVcpu::mode_changed() {
   if (s.cr0 & CR0_TS) m |= Mode::SSE_NM;
   if ((s.cr4 & CR4_OSXSAVE) && (s.xcr0 & 6) == 6) m |= Mode::AVX;
   if ((m & Mode::AVX) && (s.xcr0 & 0xe0) == 0xe0) m |= Mode::AVX512;
-  if (((s.cr4 & CR4_TSD) && cpl_ == 3) || s.tsc_offset || engine_.options().deterministic) m |= Mode::TSC_TRAP;
+  if (((s.cr4 & CR4_TSD) && cpl_ == 3) || engine_.options().deterministic) m |= Mode::TSC_TRAP;
   if (cpl_ > iopl()) m |= Mode::IF_TRAP;
   if ((s.cr0 & CR0_AM) && (s.rflags & RFLAGS_AC) && cpl_ == 3) m |= Mode::ALIGN_CHECK;
   if (s.cr4 & CR4_FSGSBASE) m |= Mode::FSGSBASE;

@@ -116,7 +116,7 @@ void BtVcpu::shadow_begin(Block& block, std::uint64_t linear) {
   shadow_keep(w.start);
   w.pages.begin();
   // From here on the first write to any page misses the TLB, and the page is kept before it.
-  contexts_.current().flush_tlb();
+  contexts_.current().flush_tlb(Scope::All);
   remember_pages(linear & ~page_offset_mask, block);
 }
 
@@ -129,7 +129,7 @@ void BtVcpu::shadow_end_trial(LinkSite* link, std::uint64_t link_flushes) {
   w.may_stay = w.trial_link || b->exit_kind == static_cast<std::uint64_t>(ExitKind::Poll);
   w.pages.take_back();
   shadow_restore(w.start);
-  contexts_.current().flush_tlb();
+  contexts_.current().flush_tlb(Scope::All);
   if (w.aborted) {
     w.phase = Shadow::Phase::Idle;
     w.skip_next = true;

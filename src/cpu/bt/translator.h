@@ -196,6 +196,7 @@ class Translator {
   void emit_callout(const Insn& insn, CalloutFunction function);
   void emit_sti(const Insn& insn);
   void emit_short_inc_dec(const Insn& insn);
+  void emit_read_tsc(const Insn& insn);
   void emit_undefined(const Insn& insn);
   void emit_raise(const Insn& insn, std::uint8_t vector);
 

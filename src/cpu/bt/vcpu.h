@@ -42,6 +42,7 @@ struct Translation {
   GuestPhys address;      ///< of the byte asked for
   bool writable = false;  ///< a write would go ahead too (permission, and D is set)
   bool large = false;     ///< came from a 2 MiB, 4 MiB or 1 GiB page
+  bool global = false;    ///< G is set, and CR4.PGE
 };
 
 /// A signal that arrived in translated code.
@@ -192,6 +193,11 @@ class BtVcpu final : public Vcpu {
   /// loaded, when a present one has reserved bits. True outside PAE paging.
   bool load_pdptes(std::uint64_t cr3, std::uint64_t cr0, std::uint64_t cr4);
   void paging_mode_changed();
+  /// Translated code reads the TSC itself; it finds the offset and IA32_TSC_AUX in the vCPU block.
+  void tsc_changed() {
+    b->tsc_offset = s.tsc_offset;
+    b->tsc_aux = s.tsc_aux & 0xffffffffu;
+  }
   void flush_all_contexts();
   void invalidate_page(std::uint64_t address);
   void select_context();

@@ -86,7 +86,7 @@ struct VcpuBlock {
   std::uint64_t stub_writeback;  ///< call: finish a bounced store
   std::uint64_t stub_callout;    ///< call: a C++ routine
   std::uint64_t self;            ///< the Vcpu object, for stubs.S
-  std::uint64_t tsc_offset;
+  std::uint64_t tsc_offset;      ///< guest TSC minus host TSC
   std::uint64_t fn_memory, fn_writeback, fn_callout;  ///< C++ side of the stubs
   std::uint64_t stub_link;                            ///< call: the name of a LinkSite follows
   std::uint64_t temp;              ///< a value that must survive a second memory check in one instruction
@@ -101,6 +101,7 @@ struct VcpuBlock {
   // Outside 64-bit code: the highest offset that may be read, or written, at once; -1 where C++ has to look.
   std::int64_t read_limit[segment_count], write_limit[segment_count];
   std::int64_t code_limit;  ///< the last offset of CS whose whole page is inside the limit
+  std::uint64_t tsc_aux;    ///< IA32_TSC_AUX, for RDTSCP
   std::uint64_t credit;     ///< deterministic mode: end of the credit pages minus what is left of this turn
 };
 static_assert(sizeof(VcpuBlock) <= 1024);

@@ -250,18 +250,13 @@ bool BtVcpu::linear_of_host(Regime regime, std::uint32_t data, std::uint64_t& li
   }
   const Context& context = contexts_.current();
   const TlbTable& table = context.tlb(regime);
-  const FillLog& log = context.tlb_log[static_cast<unsigned>(regime)];
-  const auto look = [&](unsigned slot) {
+  return context.tlb_fills[static_cast<unsigned>(regime)].any_slot([&](unsigned slot) {
     const std::uint64_t page = -table.read_tag[slot];
     if (table.read_tag[slot] == 0 || table.read_tag[slot] == invalid_tag) return false;
     if (low_half(page + table.addend[slot]) != (data & page_mask32)) return false;
     linear = page | (data & page_offset_mask);
     return true;
-  };
-  const unsigned slots = log.overflow ? table_slots : log.count;
-  for (unsigned i = 0; i < slots; i++)
-    if (look(log.overflow ? i : log.slot[i])) return true;
-  return false;
+  });
 }
 
 void BtVcpu::find_x87_data(const Block& last, unsigned index, std::uint64_t page, std::uint32_t data,
