@@ -123,6 +123,14 @@ class Vcpu {
   /// Guest-virtual to guest-physical as the current paging mode translates a supervisor read, without side effects.
   virtual std::optional<GuestPhys> translate(GuestVirt address) const = 0;
 
+  /// This vCPU has had next to nothing to do for a while: host memory goes back that it can do without, to be filled
+  /// again by what is used again. `all`: so have all vCPUs of the engine, and what they share goes too. True when there
+  /// was something to give. Only while run() is not running; others may be running.
+  virtual bool give_back_memory(bool all) {
+    static_cast<void>(all);
+    return false;
+  }
+
   /// Debugger breakpoints on instruction addresses: run() returns Debug before executing there.
   virtual void set_breakpoint(GuestVirt address, bool enabled) = 0;
 

@@ -56,7 +56,8 @@ boot::E820Map memory_map(std::uint64_t memory_bytes) {
 
 }  // namespace
 
-Machine::Machine(MachineConfig config) : config_(std::move(config)), events_(lock_), control_(config_.no_reboot) {}
+Machine::Machine(MachineConfig config)
+    : config_(std::move(config)), events_(lock_), control_(config_.no_reboot), idleness_(config_.cpus) {}
 
 Machine::~Machine() { stop_threads(); }
 
@@ -114,7 +115,7 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
   for (unsigned i = 0; i < config_.cpus; ++i) {
     TRY(auto vcpu, engine_->make_vcpu(i));
     threads_.push_back(
-        std::make_unique<VcpuThread>(i, std::move(vcpu), board_->local_apic(i),
+        std::make_unique<VcpuThread>(i, std::move(vcpu), board_->local_apic(i), idleness_,
                                      [this](unsigned index, const cpu::Exit& exit) { on_vcpu_exit(index, exit); }));
   }
   if (deterministic) {

@@ -23,6 +23,7 @@
 #include "machine/guest_memory.h"
 #include "vm/config.h"
 #include "vm/control.h"
+#include "vm/idleness.h"
 #include "vm/machine_file.h"
 #include "vm/mainboard.h"
 #include "vm/one_thread.h"
@@ -132,6 +133,7 @@ class Machine {
   std::unique_ptr<cpu::CpuidPolicy> cpuid_;
   std::unique_ptr<Mainboard> board_;
   std::unique_ptr<cpu::Engine> engine_;
+  Idleness idleness_;
   std::vector<std::unique_ptr<VcpuThread>> threads_;
   std::unique_ptr<OneThread> one_thread_;  // in deterministic mode: runs all of threads_
   std::function<void(unsigned)> debug_listener_;

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 
 #include <fmt/format.h>
 
@@ -28,6 +29,12 @@ void block_process_signals() {
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
 }
 
+std::uint64_t now_ns(clockid_t clock) {
+  timespec t;
+  ::clock_gettime(clock, &t);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
 /// An application processor as a SIPI starts it: real mode at vector * 1000h (SDM 3A 9.4.3).
 void start_at_page(cpu::ArchState& state, std::uint8_t page) {
   cpu::Segment& code = state.segments[cpu::CS];
@@ -47,8 +54,9 @@ void begin_vcpu_thread(unsigned index, const char* name) {
   begin_thread(ThreadKind::Vcpu, name);
 }
 
-VcpuThread::VcpuThread(unsigned index, std::unique_ptr<cpu::Vcpu> vcpu, devices::LocalApic& apic, ExitListener listener)
-    : index_(index), vcpu_(std::move(vcpu)), apic_(apic), listener_(std::move(listener)) {
+VcpuThread::VcpuThread(unsigned index, std::unique_ptr<cpu::Vcpu> vcpu, devices::LocalApic& apic, Idleness& idleness,
+                       ExitListener listener)
+    : index_(index), vcpu_(std::move(vcpu)), apic_(apic), idleness_(idleness), listener_(std::move(listener)) {
   apic_.set_kick([this] { wake(); });
 }
 
@@ -98,8 +106,7 @@ void VcpuThread::restore_state(const cpu::ArchState& state, bool waiting_for_sta
 }
 
 void VcpuThread::wake() noexcept {
-  wakeups_.fetch_add(1, std::memory_order_seq_cst);
-  wakeups_.notify_one();
+  doorbell_.ring();
   if (bell_) {
     bell_->fetch_add(1, std::memory_order_seq_cst);
     bell_->notify_one();
@@ -180,20 +187,44 @@ void VcpuThread::run_guest() {
 
 void VcpuThread::wait_for_interrupt(bool interrupts) {
   for (;;) {
-    const std::uint32_t seen = wakeups_.load(std::memory_order_seq_cst);
+    const std::uint64_t patience_ns = look_at_idleness();
+    const std::uint32_t seen = doorbell_.rings();
     if ((interrupts ? apic_.wake_pending() : apic_.signal_pending()) || ordered_away()) return;
-    wakeups_.wait(seen, std::memory_order_seq_cst);
+    doorbell_.wait(seen, patience_ns);
   }
 }
 
+std::uint64_t VcpuThread::look_at_idleness() {
+  std::uint64_t now = now_ns(CLOCK_MONOTONIC);
+  if (now >= meter_.next_look_ns()) {
+    const IdleMeter::Clocks clocks{now, now_ns(CLOCK_THREAD_CPUTIME_ID)};
+    switch (meter_.look(clocks)) {
+      case IdleMeter::State::Busy:
+        idleness_.works(index_);
+        break;
+      case IdleMeter::State::Waiting:
+        break;
+      case IdleMeter::State::Idle: {
+        const bool gave = vcpu_->give_back_memory(idleness_.rests(index_));
+        meter_.gave_back({now, now_ns(CLOCK_THREAD_CPUTIME_ID)}, gave);
+        break;
+      }
+    }
+  }
+  return meter_.idle_at_ns() > now ? meter_.idle_at_ns() - now : 1;
+}
+
 void VcpuThread::wait_for_startup() {
+  idleness_.rests(index_);
   for (;;) {
-    const std::uint32_t seen = wakeups_.load(std::memory_order_seq_cst);
+    const std::uint32_t seen = doorbell_.rings();
     if (ordered_away()) return;
     if (apic_.init_pending()) take_init();  // before the SIPI that follows it, or it would undo that
-    if (begin_at_startup()) return;
-    wakeups_.wait(seen, std::memory_order_seq_cst);
+    if (begin_at_startup()) break;
+    constexpr std::uint64_t hour_ns = 3'600'000'000'000;
+    doorbell_.wait(seen, hour_ns);
   }
+  idleness_.works(index_);
 }
 
 bool VcpuThread::begin_at_startup() {

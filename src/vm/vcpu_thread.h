@@ -9,8 +9,10 @@
 #include <mutex>
 #include <thread>
 
+#include "base/doorbell.h"
 #include "cpu/engine.h"
 #include "devices/irq/lapic.h"
+#include "vm/idleness.h"
 
 namespace veneer::vm {
 
@@ -28,7 +30,8 @@ class VcpuThread {
   using ExitListener = std::function<void(unsigned index, const cpu::Exit&)>;
 
   /// Parked; start() makes the thread. Takes the APIC's kick.
-  VcpuThread(unsigned index, std::unique_ptr<cpu::Vcpu> vcpu, devices::LocalApic& apic, ExitListener listener);
+  VcpuThread(unsigned index, std::unique_ptr<cpu::Vcpu> vcpu, devices::LocalApic& apic, Idleness& idleness,
+             ExitListener listener);
   ~VcpuThread();
 
   void start();
@@ -67,6 +70,8 @@ class VcpuThread {
   /// Without `interrupts` (IF clear) only signals end the wait.
   void wait_for_interrupt(bool interrupts);
   void wait_for_startup();
+  /// Gives memory back when the vCPU has been idle for a while; for how long it may sleep then.
+  std::uint64_t look_at_idleness();
   bool begin_at_startup();
   void take_init();
   bool ordered_away() const { return order_.load(std::memory_order_acquire) != Order::Run; }
@@ -74,6 +79,7 @@ class VcpuThread {
   const unsigned index_;
   const std::unique_ptr<cpu::Vcpu> vcpu_;
   devices::LocalApic& apic_;
+  Idleness& idleness_;
   const ExitListener listener_;
   std::uint64_t tsc_offset_ = 0;      // what INIT keeps
   bool waiting_for_startup_ = false;  // vCPU thread, or while parked
@@ -83,8 +89,8 @@ class VcpuThread {
   std::atomic<Order> order_{Order::Park};  // written under mutex_
   bool parked_ = true;                     // guarded by mutex_
 
-  /// Counts reasons to look around; a futex for the halted vCPU.
-  std::atomic<std::uint32_t> wakeups_{0};
+  IdleMeter meter_;    // vCPU thread
+  Doorbell doorbell_;  ///< rung for every reason to look around; the halted vCPU sleeps on it
   std::thread thread_;
 
   // One thread for several

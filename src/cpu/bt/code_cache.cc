@@ -446,12 +446,23 @@ void CodeCache::flush_all() {
         pages_[s][i] = nullptr;
         code_flag(code_page_id(s, i)).store(0);
       }
-  for (unsigned i = 0; i < bucket_count; i++) buckets_[i] = nullptr;
+  ::madvise(buckets_, bucket_count * sizeof(Block*), MADV_DONTNEED);  // zeros again
   for (unsigned i = 0; i < part_count_; i++) counters_.evicted += parts_[i].count;  // dead ones among them
   divide();
   page_record_count_ = 0;
   expectations_ = 0;
   counters_.flushes++;
+}
+
+void CodeCache::give_back() {
+  flush_all();
+  ::madvise(write_base_, capacity_, MADV_REMOVE);  // shared memory: out of both mappings
+  make_dead_end();
+  ::madvise(arena_base_, arena_capacity_, MADV_DONTNEED);
+  ::madvise(ordered_, max_parts * ordered_part_ * sizeof(Block*), MADV_DONTNEED);
+  ::madvise(page_records_, page_record_capacity_ * sizeof(CodePage), MADV_DONTNEED);
+  for (unsigned s = 0; s < max_slots; s++)
+    if (pages_[s]) ::madvise(pages_[s], page_counts_[s] * sizeof(CodePage*), MADV_DONTNEED);
 }
 
 }  // namespace veneer::cpu::bt

@@ -122,6 +122,9 @@ class CodeCache {
   /// in translated code or keeps a Block or a LinkSite, and all empty their jump caches and return stacks.
   void make_room();
 
+  /// Forgets all blocks, and the memory of the cache and its tables goes back to the host. As make_room().
+  void give_back();
+
   struct Counters {
     std::uint64_t blocks = 0, instructions = 0, invalidated = 0, flushes = 0, links = 0, evicted = 0;
     std::uint64_t guest_bytes = 0, hot_bytes = 0, cold_bytes = 0;  ///< of all blocks ever translated

@@ -136,6 +136,7 @@ void Context::flush(Scope scope) {
   flush_tlb(scope);
   for (unsigned r = 0; r < regime_count; r++)
     if (scope == Scope::All || local_jumps[r]) flush_jumps(static_cast<Regime>(r));
+  released = false;
 }
 
 void Context::invalidate_page(std::uint64_t address) {
@@ -194,7 +195,9 @@ Context& ContextSet::select(std::uint64_t tag, std::uint64_t same_rules) {
     }
     if (!oldest || context.last_use < oldest->last_use) oldest = &context;
   }
-  if (oldest->tag != ~std::uint64_t{0})
+  if (oldest->released)
+    oldest->flush(Scope::All);
+  else if (oldest->tag != ~std::uint64_t{0})
     oldest->flush(((oldest->tag ^ tag) & same_rules) == 0 ? Scope::ButGlobal : Scope::All);
   oldest->tag = tag;
   oldest->last_use = ++use_counter_;

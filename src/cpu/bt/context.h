@@ -105,6 +105,7 @@ class Context {
   ContextLayout* layout = nullptr;
   std::uint64_t tag = ~std::uint64_t{0};  ///< what this context holds: CR3 and paging mode (ContextSet::select)
   std::uint64_t last_use = 0;
+  bool released = true;                        ///< its tables are all zeros, not yet empty ones
   std::uint64_t flushes = 0;                   ///< of the TLB, since the start
   std::uint32_t jump_mode[regime_count] = {};  ///< the block mode that each jump cache was filled under
   Fills tlb_fills[regime_count];
@@ -137,6 +138,8 @@ class Context {
   void flush_exec(Regime regime);
   /// Translations, jump caches, fetch cache.
   void flush(Scope scope);
+  /// Gives the memory of all that back to the host: not to be used before the next flush(Scope::All).
+  void release();
   /// INVLPG: drops what concerns the page of `address`.
   void invalidate_page(std::uint64_t address);
   /// Takes write permission from every slot that leads to this host page.
@@ -163,8 +166,11 @@ class ContextSet {
   std::uint8_t* bounce_area() const { return contexts_[0].layout->front + bounce_offset; }
   Context& current() const { return *current_; }
   /// The context tagged `tag`, else the least recently used one, flushed and tagged; translations of global pages stay
-  /// where the bits of `same_rules` (what decides permissions) are the same. Becomes current; the caller loads gs with it.
+  /// where the bits of `same_rules` (what decides permissions) are the same. Becomes current; the caller loads gs with
+  /// it.
   Context& select(std::uint64_t tag, std::uint64_t same_rules);
+  /// Gives the memory of all contexts back; only the current one, empty, keeps its tag.
+  void release();
   /// TLB flushes of all contexts since the start.
   std::uint64_t flushes() const {
     std::uint64_t sum = 0;

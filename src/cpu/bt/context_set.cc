@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <new>
 
+#include "base/bits.h"
 #include "cpu/bt/context.h"
 
 namespace veneer::cpu::bt {
@@ -28,10 +29,30 @@ Result<void> ContextSet::create() {
     if (::mmap(region, page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memfd_.get(), 0) == MAP_FAILED)
       return Error::from_errno("mapping the vCPU block", errno);
     context->layout = static_cast<ContextLayout*>(region);
-    context->flush(Scope::All);
   }
   current_ = &contexts_[0];
+  current_->flush(Scope::All);
   return {};
+}
+
+void Context::release() {
+  for (unsigned r = 0; r < regime_count; r++)
+    for (FillLog* log : {&tlb_fills[r].local, &tlb_fills[r].global, &jump_log[r], &exec_log[r]}) log->clear();
+  ::madvise(reinterpret_cast<std::uint8_t*>(layout) + page_size, layout_bytes - page_size, MADV_DONTNEED);
+  // The logs are empty: whole pages of them hold nothing.
+  const auto begin = align_up(reinterpret_cast<std::uint64_t>(&tlb_fills), page_size);
+  const auto end = reinterpret_cast<std::uint64_t>(&local_jumps) & ~page_offset_mask;
+  ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  released = true;
+}
+
+void ContextSet::release() {
+  for_each([&](Context& context) {
+    context.release();
+    if (&context == current_) return context.flush(Scope::All);
+    context.tag = ~std::uint64_t{0};
+    context.last_use = 0;
+  });
 }
 
 ContextSet::~ContextSet() {

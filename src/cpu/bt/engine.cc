@@ -315,24 +315,6 @@ void BtVcpu::close_page(CodePageId id) {
   }
 }
 
-/// Throws old translations away, unless somebody else just did.
-void BtVcpu::make_room_for_code() {
-  settle_x87_pointers();
-  const StopGate::Stopped stopped(engine_.stop_gate(), index_, ~std::uint64_t{0});
-  const CodeLockGuard hold(engine_.cache().lock());
-  if (!engine_.cache().nearly_full()) return;
-  engine_.cache().make_room();
-  engine_.for_each_vcpu(~std::uint64_t{0}, [](BtVcpu& v) {
-    v.drop_returns();
-    v.contexts_.for_each([](Context& c) {
-      for (unsigned r = 0; r < regime_count; r++) {
-        c.flush_jumps(static_cast<Regime>(r));
-        c.flush_exec(static_cast<Regime>(r));
-      }
-    });
-  });
-}
-
 Block* BtVcpu::translate_at(std::uint64_t linear, CodePageId page) {
   const CycleScope scope(engine_.options().measure_time, count.cycles.translation);
   Block* block = nullptr;

@@ -77,6 +77,7 @@ class BtVcpu final : public Vcpu {
   void get_state(ArchState& out) const override;
   void set_state(const ArchState& in) override;
   std::optional<GuestPhys> translate(GuestVirt address) const override;
+  bool give_back_memory(bool all) override;
   void set_breakpoint(GuestVirt address, bool enabled) override;
   std::string info_jit() const override;
   std::string info_tlb() const override;
@@ -411,6 +412,7 @@ class BtVcpu final : public Vcpu {
   void announce_block(const Block& block, std::uint64_t linear);
   void close_page(CodePageId id);
   void make_room_for_code();
+  void code_is_gone();
   void replace_state(const ArchState& in);
   bool fetch_page(std::uint64_t linear, CodePageId& page);
   bool memory_pages(std::uint64_t address, unsigned size, Access access, bool supervisor);
@@ -510,6 +512,7 @@ class BtVcpu final : public Vcpu {
   bool failed_ = false;  ///< the host failed under translated code: failure_ says how
   const char* failure_ = "";
   int native_vector_ = -1;  ///< the slow path shall answer this vector: the instruction faulted natively
+  std::uint64_t fills_at_giving_ = 0;  ///< count.tlb_fills when memory was last given back
   bool returns_dropped_ = true;
   std::uint32_t returns_mode_ = 0;  ///< the mode that the return stack was filled in
   std::uint64_t return_guard_ = 0;  ///< lowest address of the return stack's mapping: a page that faults
