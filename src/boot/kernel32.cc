@@ -54,6 +54,7 @@ static_assert(sizeof(MultibootRange) == 24);
 
 // Information lies where the zero page and the page tables of 64-bit kernels would.
 constexpr std::uint64_t INFO = low_memory::BOOT_PARAMS;
+constexpr std::uint64_t LOADER_NAME = INFO + 0x400;
 constexpr std::uint64_t MODULES = INFO + 0x800;
 constexpr std::uint64_t MEMORY_MAP = low_memory::PAGE_TABLES;
 constexpr std::uint64_t MODULE_CMDLINES = low_memory::SETUP_DATA;
@@ -75,7 +76,8 @@ class Loader {
     const auto named = [&](Error error) { return std::move(error).context("kernel " + boot_.kernel); };
     if (auto done = load_image(); !done) return named(std::move(done).error());
     TRY_VOID(load_modules());
-    TRY_VOID(write_text(low_memory::CMDLINE, low_memory::CMDLINE + low_memory::CMDLINE_LIMIT, boot_.cmdline));
+    TRY_VOID(write_text(low_memory::CMDLINE, low_memory::CMDLINE + low_memory::CMDLINE_LIMIT,
+                        words_for(boot_.kernel, boot_.cmdline)));
     if (boot_.e820.size() > most_ranges) return Error("memory map has too many entries");
     if (!(pvh_ ? write_pvh() : write_multiboot())) return Error("no RAM for what the kernel is told");
     if (!enter_protected_mode(memory_, where_.entry, GuestPhys{0}, state))
@@ -147,6 +149,15 @@ class Loader {
     return {};
   }
 
+  /// Under multiboot a file's name comes before the words for it, as GRUB's first version did: kernels drop the first
+  /// word (Xen does unless the loader calls itself GRUB 2).
+  std::string words_for(const std::string& path, const std::string& words) const {
+    if (pvh_) return words;
+    std::string name = path.substr(path.rfind('/') + 1);
+    std::ranges::replace(name, ' ', '_');
+    return words.empty() ? name : name + ' ' + words;
+  }
+
   Result<void> load_module(const InputFile& file, const std::string& words) {
     end_ = align_up(end_, page_size);
     TRY_VOID(file.copy_to(memory_, GuestPhys{end_}, 0, file.size_bytes()));
@@ -160,13 +171,13 @@ class Loader {
   Result<void> load_modules() {
     end_ = std::max(end_, MiB);
     if (files_.initrd) {
-      if (auto done = load_module(*files_.initrd, {}); !done)
+      if (auto done = load_module(*files_.initrd, words_for(boot_.initrd, {})); !done)
         return std::move(done).error().context("initrd " + boot_.initrd);
       where_.initrd = GuestPhys{modules_.front().address};
       where_.initrd_bytes = modules_.front().size_bytes;
     }
     for (std::size_t i = 0; i < files_.modules.size(); ++i)
-      if (auto done = load_module(files_.modules[i], boot_.modules[i].words); !done)
+      if (auto done = load_module(files_.modules[i], words_for(boot_.modules[i].path, boot_.modules[i].words)); !done)
         return std::move(done).error().context("module " + boot_.modules[i].path);
     if (modules_.size() > most_modules) return Error(fmt::format("too many modules: at most {}", most_modules));
     return {};
@@ -194,9 +205,10 @@ class Loader {
   }
 
   bool write_multiboot() {
-    constexpr std::uint32_t has_sizes = 1u << 0, has_cmdline = 1u << 2, has_modules = 1u << 3, has_map = 1u << 6;
+    constexpr std::uint32_t has_sizes = 1u << 0, has_cmdline = 1u << 2, has_modules = 1u << 3, has_map = 1u << 6,
+                            has_loader_name = 1u << 9;
     MultibootInfo info;
-    info.flags = has_sizes | has_cmdline | has_modules | has_map;
+    info.flags = has_sizes | has_cmdline | has_modules | has_map | has_loader_name;
     for (const E820Entry& entry : boot_.e820) {
       if (entry.type != E820Type::Ram) continue;
       if (entry.base == 0) info.lower_kib = static_cast<std::uint32_t>(std::min(entry.size_bytes, 640 * KiB) / KiB);
@@ -206,9 +218,11 @@ class Loader {
     info.cmdline = low_memory::CMDLINE;
     info.module_count = static_cast<std::uint32_t>(modules_.size());
     info.modules = static_cast<std::uint32_t>(MODULES);
+    info.loader_name = static_cast<std::uint32_t>(LOADER_NAME);
     info.memory_map = static_cast<std::uint32_t>(MEMORY_MAP);
     info.memory_map_bytes = static_cast<std::uint32_t>(boot_.e820.size() * sizeof(MultibootRange));
-    bool ok = memory_.write_value(GuestPhys{INFO}, info);
+    static constexpr std::array<char, 7> loader_name = {"Veneer"};
+    bool ok = memory_.write_value(GuestPhys{INFO}, info) && memory_.write_value(GuestPhys{LOADER_NAME}, loader_name);
     for (std::size_t i = 0; i < modules_.size(); ++i) {
       const MultibootModule row{static_cast<std::uint32_t>(modules_[i].address),
                                 static_cast<std::uint32_t>(modules_[i].address + modules_[i].size_bytes),

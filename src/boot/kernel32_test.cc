@@ -165,9 +165,32 @@ TEST_F(Kernel32, MultibootElf) {
   const std::uint64_t info = state.gpr[cpu::RBX];
   EXPECT_EQ(peek(info) & 0x4d, 0x4du) << "sizes, command line, modules, map";
   EXPECT_EQ(peek(info + 8), 15u * 1024) << "KiB from 1 MiB on";
-  EXPECT_EQ(text(peek(info + 16)), "one two");
   EXPECT_EQ(peek(info + 44), 48u);
   EXPECT_EQ(peek(peek(info + 48)), 20u);
+}
+
+TEST_F(Kernel32, MultibootNamesTheFilesBeforeTheirWords) {
+  const TemporaryFile initrd(Bytes(10)), module(Bytes(10));
+  boot.initrd = initrd.path();
+  boot.modules = {{module.path(), "quiet"}};
+  Bytes bytes = elf32(false);
+  put_multiboot(bytes, payload_at + 0x40, 3);
+  ASSERT_TRUE(load(bytes));
+  const auto name = [](const std::string& path) { return path.substr(path.rfind('/') + 1); };
+  const std::uint64_t info = state.gpr[cpu::RBX];
+  EXPECT_EQ(text(peek(info + 16)), name(boot.kernel) + " one two");
+  const std::uint64_t rows = peek(info + 24);
+  EXPECT_EQ(text(peek(rows + 8)), name(initrd.path()));
+  EXPECT_EQ(text(peek(rows + 16 + 8)), name(module.path()) + " quiet");
+}
+
+TEST_F(Kernel32, MultibootSaysWhoLoaded) {
+  Bytes bytes = elf32(false);
+  put_multiboot(bytes, payload_at + 0x40, 3);
+  ASSERT_TRUE(load(bytes));
+  const std::uint64_t info = state.gpr[cpu::RBX];
+  EXPECT_EQ(peek(info) >> 9 & 1, 1u);
+  EXPECT_EQ(text(peek(info + 64)), "Veneer");
 }
 
 TEST_F(Kernel32, MultibootWithAddressesNeedsNoElf) {

@@ -7,9 +7,9 @@
 
 #include "base/bits.h"
 #include "base/log.h"
+#include "boot/absent_bios.h"
 #include "boot/firmware.h"
 #include "boot/linux.h"
-#include "boot/reset_vector.h"
 #include "vm/host_memory.h"
 #include "vm/layout.h"
 
@@ -141,7 +141,7 @@ TimerService& Machine::timers() {
 
 /// For a reset of a machine that was restored. Without them it runs until then.
 void Machine::find_boot_files() {
-  const boot::LinuxBoot linux_boot{config_.kernel, config_.initrd, {}, {}, {}, long_mode_, {}, {}};
+  const boot::LinuxBoot linux_boot{config_.kernel, config_.initrd, {}, {}, {}, long_mode_, config_.modules, {}};
   if (auto files = boot::LinuxFiles::open(linux_boot))
     boot_files_ = std::move(files).value();
   else
@@ -186,7 +186,7 @@ Result<void> Machine::load_guest() {
       GuestPhys{layout::ACPI_TABLES_BASE},
       memory_map(config_.memory_bytes),
       long_mode_,
-      {},
+      config_.modules,
       config_.engine_options.deterministic ? std::optional(config_.engine_options.seed) : std::nullopt};
   if (!boot_files_ && !config_.restore.empty())
     return Error("the kernel of this machine was not there when it was restored");
@@ -205,7 +205,8 @@ Result<void> Machine::power_on() {
   board_->reset();
   if (!config_.firmware.present()) {
     TRY_VOID(board_->write_acpi_tables());
-    if (!boot::write_reset_vector(memory_)) return Error("no RAM for the reset vector");
+    if (!boot::write_absent_bios(memory_, memory_map(config_.memory_bytes)))
+      return Error("no RAM for what stands in for a BIOS");
   }
   cpu::ArchState waiting;  // application processors
   cpu::reset_state(waiting);

@@ -160,6 +160,11 @@ TEST_F(MachineTest, AKernelThatWasCutAtResetIsAHostFailure) {
   EXPECT_THAT(exit.error().message(), HasSubstr("reset: kernel "));
 }
 
+TEST_F(MachineTest, ModulesReachTheLoader) {
+  config.modules = {{kernel.path(), ""}};
+  EXPECT_THAT(create_error(), HasSubstr("--module is for"));
+}
+
 TEST_F(MachineTest, DebugExitGivesItsStatus) {
   config.debug_exit = true;
   script.actions = {write_port(layout::DEBUG_EXIT_PORT, 1, 0x10)};

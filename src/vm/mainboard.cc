@@ -11,7 +11,7 @@
 
 #include "base/assert.h"
 #include "base/bits.h"
-#include "boot/reset_vector.h"
+#include "boot/absent_bios.h"
 #include "cpu/cpuid_features.h"
 #include "devices/acpi/acpi_pm.h"
 #include "devices/acpi/acpi_sleep.h"
@@ -324,7 +324,7 @@ void Mainboard::restore(machine::SnapshotReader& in) {
 Result<void> Mainboard::write_acpi_tables() {
   const GuestPhys base{layout::ACPI_TABLES_BASE};
   const std::vector<std::byte> tables = devices::build_acpi_tables(describe_platform(config_), base);
-  if (tables.size() > boot::RESET_STUB - base)
+  if (tables.size() > boot::BIOS_STUBS - base)
     return Error(fmt::format("{} bytes of ACPI tables are more than there is room for", tables.size()));
   if (!supply_.memory.write(base, tables)) return Error("no RAM for the ACPI tables");
   return {};

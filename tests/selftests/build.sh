@@ -22,7 +22,9 @@ if [ ! -d "$out/bin" ]; then
     debs_dir=$out/debs
     . "$here/../../scripts/debs.sh"
     debs_unpack "$out/source" linux-source-6.1
-    (cd "$out/source" && tar xJf usr/src/linux-source-6.1.tar.xz linux-source-6.1/tools/testing/selftests)
+    # sigreturn.c includes a header of the kernel's own.
+    (cd "$out/source" && tar xJf usr/src/linux-source-6.1.tar.xz linux-source-6.1/tools/testing/selftests \
+        linux-source-6.1/arch/x86/include/asm)
     mkdir -p "$out/bin.new"
     # Some programs do not build with every compiler; expected.txt says which have to be there.
     make -k -C "$out/source/linux-source-6.1/tools/testing/selftests/x86" OUTPUT="$out/bin.new" KHDR_INCLUDES= \
@@ -30,19 +32,22 @@ if [ ! -d "$out/bin" ]; then
     mv "$out/bin.new" "$out/bin"
 fi
 
-# copy_libraries ROOT 64|32: the loader and the libraries of one width.
+# copy_libraries ROOT 64|32: the loader and the libraries of one width, where a loader of Debian looks for them: that of
+# gcc-multilib's library in /lib32, that of the i386 architecture in /lib/i386-linux-gnu.
 copy_libraries() {
     if [ "$2" = 64 ]; then
-        mkdir -p "$1/lib64" "$1/lib/x86_64-linux-gnu"
+        mkdir -p "$1/lib64"
         cp -L /lib64/ld-linux-x86-64.so.2 "$1/lib64"
-        flag=-m64 to=$1/lib/x86_64-linux-gnu
+        folder=lib/x86_64-linux-gnu
     else
-        mkdir -p "$1/lib" "$1/lib/i386-linux-gnu"
+        mkdir -p "$1/lib"
         cp -L "$(gcc -m32 -print-file-name=ld-linux.so.2)" "$1/lib" 2>/dev/null || cp -L /lib/ld-linux.so.2 "$1/lib"
-        flag=-m32 to=$1/lib/i386-linux-gnu
+        folder=lib/i386-linux-gnu
+        ln -s "$folder" "$1/lib32"
     fi
+    mkdir -p "$1/$folder"
     for library in libc.so.6 libm.so.6 libdl.so.2 librt.so.1 libpthread.so.0 libgcc_s.so.1; do
-        cp -L "$(gcc $flag -print-file-name=$library)" "$to"
+        cp -L "$(gcc "-m$2" -print-file-name=$library)" "$1/$folder"
     done
 }
 
