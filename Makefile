@@ -14,6 +14,7 @@ CMDLINE ?= console=ttyS0 quiet
 DISK ?=
 NET ?= user
 RUN_FLAGS ?=
+IMAGE_FLAGS ?=
 
 GUEST := $(BUILD)/guest
 VENEER := $(BUILD)/bin/veneer
@@ -21,7 +22,7 @@ CCACHE := $(shell command -v ccache)
 CMAKE_FLAGS ?= $(if $(CCACHE),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 NINJA := cd $(BUILD) && ninja -j $(JOBS)
 
-.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk hostile scaling fuzz-cpu x86-selftests fuzz-disk stress many tidy format clean
+.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk hostile scaling fuzz-cpu x86-selftests fuzz-disk stress image image-test install-debian many tidy format clean
 
 help:
 	@echo 'make run                 boot a small Linux guest here in the terminal (installs, builds and fetches what it needs)'
@@ -29,6 +30,8 @@ help:
 	@echo 'make run NET=            the same without a network (the default is NET=user)'
 	@echo 'make test                build and run every test'
 	@echo 'make unit-test           the tests that boot no guest'
+	@echo 'make image               a Debian system on a disk: build/debian.qcow2 | image-test: builds a small one, boots it'
+	@echo 'make install-debian      Debian'"'"'s installer from its CD-ROM onto an empty disk, by itself (an hour or so)'
 	@echo 'make boots N=50          boot and power off the guest N times in a row'
 	@echo 'make stress SECONDS=3600 CPUS=4  stress-ng with checks in the guest; fails on what it, the kernel or the host finds'
 	@echo 'make many N=100           idle guests at once: do all answer, what does each cost (memory, processor time)'
@@ -86,6 +89,17 @@ test: all guest programs
 
 unit-test: all
 	cd $(BUILD) && ctest --output-on-failure -j $(JOBS) -LE 'boot|programs'
+
+image: build
+	$(VENEER) image build debian -o $(BUILD)/debian.qcow2 $(IMAGE_FLAGS)
+
+image-test: build
+	VENEER=$(abspath $(VENEER)) VENEER_GUEST=$(abspath $(GUEST)) python3 -B tests/boot/image.py
+
+install-debian: build
+	@mkdir -p $(GUEST)
+	@guest/build_installer.sh $(GUEST)
+	VENEER=$(abspath $(VENEER)) VENEER_GUEST=$(abspath $(GUEST)) python3 -u -B tests/boot/installer.py
 
 N ?= 50
 boots: build guest

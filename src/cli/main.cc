@@ -8,6 +8,7 @@
 #include "cli/disk/disk.h"
 #include "cli/doctor/doctor.h"
 #include "cli/host_check.h"
+#include "cli/image/image.h"
 #include "cli/options.h"
 #include "cli/run.h"
 
@@ -17,6 +18,7 @@ int main(int argc, char** argv) {
   if (const auto* done = std::get_if<ParsedExit>(&parsed)) return done->status;
   if (const auto* options = std::get_if<DoctorOptions>(&parsed)) return run_doctor(*options);
   if (const auto* options = std::get_if<DiskOptions>(&parsed)) return run_disk(*options);
+  if (const auto* options = std::get_if<ImageBuild>(&parsed)) return run_image(*options);
   if (const auto* options = std::get_if<ClientOptions>(&parsed)) return run_client(*options);
   if (const auto problem = host_problem()) {
     fmt::print(stderr, "veneer: {}\n", *problem);

@@ -1,4 +1,4 @@
-// The command line: flags, help and usage errors (CLI11 is used here and in disk/disk_flags.cc).
+// The command line: flags, help and usage errors (CLI11 is used here, in disk/disk_flags.cc and in image/image_flags.cc).
 #include "cli/options.h"
 
 #include <fmt/format.h>
@@ -7,13 +7,17 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <filesystem>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "cli/disk/disk_flags.h"
+#include "cli/image/image_flags.h"
 
 #include "cli/disk_option.h"
 #include "cli/net_option.h"
+#include "vm/seed_disk.h"
 
 namespace veneer::cli {
 namespace {
@@ -22,6 +26,8 @@ constexpr int status_usage = 2;
 
 constexpr const char* main_footer =
     R"(Examples:
+  veneer image build debian -o debian.qcow2
+  veneer run debian.qcow2 --memory 1G
   veneer run --kernel vmlinuz --initrd initrd.img --cmdline "console=ttyS0"
   veneer doctor
 Each command has its own help: veneer run --help)";
@@ -57,12 +63,11 @@ struct LaterFlag {
   const char* name;
   std::array<const char*, 2> harmless;
 };
-constexpr std::array<LaterFlag, 5> later_flags = {{
+constexpr std::array<LaterFlag, 4> later_flags = {{
     {"--floppy", {}},
     {"--display", {"none"}},
     {"--direct", {"off", "auto"}},
     {"--share", {}},
-    {"--cloud-init", {}},
 }};
 
 [[noreturn]] void not_in_this_version(const std::string& what) {
@@ -279,6 +284,11 @@ void add_run_options(CLI::App& run, RunOptions& options) {
       ->type_name("FILE[,...]")
       ->allow_extra_args(false)
       ->group("Devices");
+  run.add_option("--cloud-init", options.cloud_init,
+                 "A small disk that configures a guest with cloud-init: FILE is the user-data, DIR has user-data, meta-data "
+                 "and network-config; or user=NAME,password=TEXT,ssh-key=FILE,hostname=NAME")
+      ->type_name("FILE|DIR|user=...")
+      ->group("Devices");
   run.add_option_function<std::vector<std::string>>(
          "--net",
          [&options](const std::vector<std::string>& values) {
@@ -386,6 +396,18 @@ void add_client_commands(CLI::App& app, ClientOptions& options) {
   monitor->add_option("COMMAND", options.words, "Such as: info status, pause, resume (help lists them)");
 }
 
+/// The seed for cloud-init comes behind all other disks. Its path is made absolute: a saved machine keeps it.
+void add_seed(RunOptions& options) {
+  if (options.cloud_init.empty()) return;
+  std::error_code none;
+  std::string source = options.cloud_init;
+  if (std::filesystem::exists(source, none)) source = std::filesystem::absolute(source, none).string();
+  vm::DiskConfig& disk = options.config.disks.emplace_back();
+  disk.path = fmt::format("{}{}", vm::seed_prefix, source);
+  disk.open.read_only = true;
+  disk.open.format = disk::Format::Raw;
+}
+
 /// The words that are no option: an unknown flag, or a disk image, which becomes the first disk.
 void take_extras(const CLI::App& run, RunOptions& options) {
   bool image = false;
@@ -398,6 +420,7 @@ void take_extras(const CLI::App& run, RunOptions& options) {
     if (!disk) throw CLI::ValidationError("IMAGE", disk.error().message());
     options.config.disks.insert(options.config.disks.begin(), std::move(disk).value());
   }
+  add_seed(options);
   if (options.config.disks.size() > vm::max_disks)
     throw CLI::ValidationError("IMAGE", fmt::format("at most {} disks", vm::max_disks));
 }
@@ -467,13 +490,10 @@ Parsed parse_command_line(int argc, const char* const* argv) {
 
   std::optional<DiskOptions> disk_options;
   add_disk_command(app, disk_options);
+  std::optional<ImageBuild> image_options;
+  add_image_command(app, image_options);
   ClientOptions client_options;
   add_client_commands(app, client_options);
-
-  for (const char* later : {"image"}) {
-    CLI::App* command = app.add_subcommand(later, "")->group("")->allow_extras();
-    command->callback([later] { not_in_this_version(fmt::format("veneer {}", later)); });
-  }
 
   try {
     app.parse(argc, argv);
@@ -485,6 +505,7 @@ Parsed parse_command_line(int argc, const char* const* argv) {
   if (run->parsed()) return run_options;
   if (doctor->parsed()) return doctor_options;
   if (disk_options) return *disk_options;
+  if (image_options) return *image_options;
   if (!app.get_subcommands().empty()) return client_options;
   fmt::print(stderr, "veneer: what shall it do? veneer run starts a machine (see veneer --help)\n");
   return ParsedExit{status_usage};

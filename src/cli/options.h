@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "cli/disk/disk_options.h"
+#include "cli/image/image_options.h"
 #include "vm/config.h"
 
 namespace veneer::cli {
@@ -38,6 +39,7 @@ struct RunOptions {
   LogLevel log_level = LogLevel::Info;
   std::string trace;  ///< categories with commas between; empty: none
   std::string stats_file;
+  std::string cloud_init;  ///< what a seed is made of (image/cloud_init.h); empty: none
   unsigned hang_seconds = 0;  ///< 0: no watchdog
   bool detach = false;        ///< run in the background
   bool sandbox = true;
@@ -65,7 +67,7 @@ struct ParsedExit {
   int status = 0;
 };
 
-using Parsed = std::variant<ParsedExit, RunOptions, DoctorOptions, DiskOptions, ClientOptions>;
+using Parsed = std::variant<ParsedExit, RunOptions, DoctorOptions, DiskOptions, ImageBuild, ClientOptions>;
 
 /// Parses the command line; prints help, the version and usage errors itself.
 Parsed parse_command_line(int argc, const char* const* argv);

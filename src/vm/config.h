@@ -28,7 +28,7 @@ enum class EngineKind : std::uint8_t { Auto, Bt, Kvm };
 enum class DiskInterface : std::uint8_t { Virtio, Nvme, Ide };
 
 struct DiskConfig {
-  std::string path;  ///< a file, a block device or an NBD address
+  std::string path;  ///< a file, a block device, an NBD address, or a seed to make (seed_disk.h)
   disk::OpenOptions open;
   DiskInterface interface = DiskInterface::Virtio;
   bool cdrom = false;      ///< a CD-ROM drive with this disc in it; Ide only

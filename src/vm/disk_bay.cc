@@ -20,6 +20,7 @@
 #include "devices/virtio/virtio_pci.h"
 #include "vm/disk_snapshot.h"
 #include "vm/layout.h"
+#include "vm/seed_disk.h"
 
 namespace veneer::vm {
 namespace {
@@ -118,7 +119,9 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
   bay->place = Fd(::open(wanted.path.c_str(), O_PATH | O_CLOEXEC));
   std::error_code no_path;
   if (bay->place.valid()) bay->absolute_path = std::filesystem::absolute(wanted.path, no_path).string();
-  auto image = wanted.snapshot ? open_snapshot(wanted.path, wanted.open) : disk::open_image(wanted.path, wanted.open);
+  auto image = is_seed(wanted.path) ? make_seed_disk(wanted.path)
+               : wanted.snapshot    ? open_snapshot(wanted.path, wanted.open)
+                                    : disk::open_image(wanted.path, wanted.open);
   if (!image) return std::move(image).error().context(fmt::format("disk {}", label));
   if (image.value()->size() < disk::Backend::sector_bytes)
     return Error(fmt::format("disk {}: {} is smaller than one sector of {} bytes", label, wanted.path,
@@ -244,7 +247,7 @@ std::vector<std::string> DiskBay::boot_paths(BootOrder order) const {
   std::vector<std::string> paths;
   const auto add = [&](bool cdrom) {
     for (const auto& bay : bays_) {
-      if (bay->config.cdrom != cdrom) continue;
+      if (bay->config.cdrom != cdrom || is_seed(bay->config.path)) continue;
       switch (bay->config.interface) {
         case DiskInterface::Virtio:
           paths.push_back(fmt::format("/pci@i0cf8/scsi@{:x}/disk@0,0", bay->slot));

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <ctime>
 
@@ -13,11 +12,6 @@
 
 namespace veneer::cli {
 namespace {
-
-std::atomic<bool> stopping{false};
-static_assert(std::atomic<bool>::is_always_lock_free);  // set in a signal handler
-
-void want_stop(int) { stopping = true; }
 
 std::uint64_t now_ns() {
   timespec now{};
@@ -27,20 +21,10 @@ std::uint64_t now_ns() {
 
 }  // namespace
 
-bool stop_wanted() { return stopping; }
-
 Progress::Progress(std::string what, std::uint64_t total_bytes)
-    : what_(std::move(what)), total_(total_bytes), started_ns_(now_ns()), terminal_(isatty(STDERR_FILENO) == 1) {
-  struct sigaction action {};
-  action.sa_handler = want_stop;
-  action.sa_flags = SA_RESTART;
-  sigaction(SIGINT, &action, &old_int_);
-  sigaction(SIGTERM, &action, &old_term_);
-}
+    : what_(std::move(what)), total_(total_bytes), started_ns_(now_ns()), terminal_(isatty(STDERR_FILENO) == 1) {}
 
 Progress::~Progress() {
-  sigaction(SIGINT, &old_int_, nullptr);
-  sigaction(SIGTERM, &old_term_, nullptr);
   if (drawn_) fmt::print(stderr, "\r\x1b[K");
 }
 
@@ -57,7 +41,7 @@ bool Progress::update(std::uint64_t done_bytes) {
     std::fflush(stderr);
     drawn_ = true;
   }
-  return !stopping;
+  return !stop_wanted();
 }
 
 }  // namespace veneer::cli

@@ -1,10 +1,11 @@
 // A progress bar on the terminal, and the wish to stop (Ctrl-C, SIGTERM) while it runs.
 #pragma once
 
-#include <csignal>
 #include <cstdint>
 #include <functional>
 #include <string>
+
+#include "cli/stop_signals.h"
 
 namespace veneer::cli {
 
@@ -28,11 +29,7 @@ class Progress {
   std::uint64_t started_ns_;
   bool terminal_;
   bool drawn_ = false;
-  struct sigaction old_int_ {};
-  struct sigaction old_term_ {};
+  StopSignals signals_;
 };
-
-/// True once SIGINT or SIGTERM came during a Progress.
-bool stop_wanted();
 
 }  // namespace veneer::cli
