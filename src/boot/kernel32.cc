@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <span>
+#include <utility>
 
 #include "base/bits.h"
 #include "boot/elf_image.h"
@@ -158,13 +159,23 @@ class Loader {
     return words.empty() ? name : name + ' ' + words;
   }
 
-  Result<void> load_module(const InputFile& file, const std::string& words) {
+  /// Where a module goes: behind the kernel, or, where RAM ends there, between 1 MiB and the kernel: Linux sits at 16
+  /// MiB and fills small machines to the end.
+  std::uint64_t place_for(std::uint64_t size_bytes) {
     end_ = align_up(end_, page_size);
-    TRY_VOID(file.copy_to(memory_, GuestPhys{end_}, 0, file.size_bytes()));
+    const machine::MemorySlot* above = memory_.find(GuestPhys{end_});
+    const bool fits_above = above && end_ + size_bytes <= above->base.value + above->size_bytes;
+    if (!fits_above && size_bytes <= where_.kernel.value && below_ + size_bytes <= where_.kernel.value)
+      return std::exchange(below_, align_up(below_ + size_bytes, page_size));
+    return std::exchange(end_, end_ + size_bytes);
+  }
+
+  Result<void> load_module(const InputFile& file, const std::string& words) {
+    const std::uint64_t address = place_for(file.size_bytes());
+    TRY_VOID(file.copy_to(memory_, GuestPhys{address}, 0, file.size_bytes()));
     TRY_VOID(write_text(next_cmdline_, MODULE_CMDLINES_END, words));
-    modules_.push_back({end_, file.size_bytes(), next_cmdline_});
+    modules_.push_back({address, file.size_bytes(), next_cmdline_});
     next_cmdline_ += words.size() + 1;
-    end_ += file.size_bytes();
     return {};
   }
 
@@ -242,7 +253,8 @@ class Loader {
   const LinuxFiles& files_;
   BootEntry where_;
   bool pvh_ = false;
-  std::uint64_t end_ = 0;  ///< of what is loaded
+  std::uint64_t end_ = 0;      ///< of what is loaded
+  std::uint64_t below_ = MiB;  ///< end of what is loaded below the kernel
   std::uint64_t next_cmdline_ = MODULE_CMDLINES;
   std::vector<LoadedModule> modules_;
 };

@@ -231,6 +231,24 @@ TEST_F(Kernel32, ASegmentOutsideMemory) {
   put(bytes, sizeof(Elf64_Ehdr) + offsetof(Elf64_Phdr, p_paddr), std::uint64_t{64 * MiB});
   EXPECT_THAT(error_of(bytes), HasSubstr("does not fit"));
 }
+TEST_F(Kernel32, AnInitrdGoesBelowAKernelAtTheEndOfMemory) {
+  Bytes bytes = elf64(true);
+  put(bytes, sizeof(Elf64_Ehdr) + offsetof(Elf64_Phdr, p_paddr), std::uint64_t{16 * MiB - page_size});
+  const TemporaryFile initrd(Bytes(100'000, std::byte{0x55}));
+  boot.initrd = initrd.path();
+  const auto entry = load(bytes);
+  ASSERT_TRUE(entry);
+  EXPECT_EQ(entry.value().initrd.value, MiB);
+  EXPECT_EQ(peek<std::uint8_t>(MiB + 99'999), 0x55);
+  EXPECT_EQ(peek<std::uint8_t>(16 * MiB - page_size), 0xaa);
+  EXPECT_EQ(peek<std::uint64_t>(peek<std::uint64_t>(state.gpr[cpu::RBX] + 16)), MiB);
+}
+TEST_F(Kernel32, AnInitrdThatFitsNeitherAboveNorBelow) {
+  Bytes bytes = elf64(true);
+  const TemporaryFile initrd(Bytes(14 * MiB));
+  boot.initrd = initrd.path();
+  EXPECT_THAT(error_of(bytes), HasSubstr("does not fit"));
+}
 TEST_F(Kernel32, AnElfFileWithNeitherNoteNorHeader) { EXPECT_NE(error_of(elf64(false)), "loaded"); }
 TEST_F(Kernel32, LinuxTakesNoModules) {
   FakeKernel kernel;
