@@ -106,6 +106,7 @@ boots: build guest
 	tools/boots.py $(N) --veneer $(VENEER) --guest $(GUEST)
 
 many: build guest
+	guest/build_small.sh $(GUEST)
 	tools/many.py $(N) --veneer $(VENEER) --guest $(GUEST)
 
 stress: build guest
