@@ -13,6 +13,7 @@
 
 #include "cli/client_commands.h"
 #include "cli/escape_keys.h"
+#include "cli/fetch_file.h"
 #include "cli/find_machine.h"
 #include "cli/line_editor.h"
 #include "cli/monitor.h"
@@ -151,7 +152,12 @@ void Attachment::monitor_key(std::uint8_t byte) {
   write_all(STDOUT_FILENO, result.echo);
   if (result.leave) return act(EscapeKeys::Action::Monitor);
   if (!result.line) return;
-  write_all(STDOUT_FILENO, ask({{"command", "monitor"}, {"line", *result.line}}) + Monitor::prompt);
+  std::string answer;
+  if (const auto fetched = fetch_by_line(machine_, *result.line))
+    answer = *fetched ? std::string() : fetched->error().message() + "\n";
+  else
+    answer = ask({{"command", "monitor"}, {"line", *result.line}});
+  write_all(STDOUT_FILENO, answer + Monitor::prompt);
 }
 
 /// The text of an answer, or why there is none. A connection of its own: this one is the console.

@@ -1,4 +1,4 @@
-// ps, stop, kill and monitor: clients of the control socket.
+// ps, stop, kill, monitor, screenshot, sendkey and type: clients of the control socket.
 #include "cli/client_commands.h"
 
 #include <fcntl.h>
@@ -15,6 +15,7 @@
 #include <string>
 #include <thread>
 
+#include "cli/fetch_file.h"
 #include "cli/find_machine.h"
 #include "cli/monitor.h"
 #include "cli/options.h"
@@ -32,7 +33,6 @@ using std::chrono::seconds;
 
 constexpr milliseconds glance{2000};      // for ps: a machine that is starting up or stuck does not hold up the list
 constexpr milliseconds patience{10'000};  // for a request that may have to pause the machine
-constexpr milliseconds save_patience{600'000};
 constexpr milliseconds look_again{20};
 constexpr milliseconds press_again{5000};
 
@@ -147,21 +147,6 @@ Result<nlohmann::json> ask_once(const RunningMachine& machine, const nlohmann::j
   return client.value().ask(request, patience);
 }
 
-/// The file is ours to make: the machine's process opens none. It gets its name when it is whole.
-Result<void> write_saved(const RunningMachine& machine, const std::string& path) {
-  std::string temporary = path + ".XXXXXX";
-  const Fd file(::mkostemp(temporary.data(), O_CLOEXEC));
-  if (!file.valid()) return Error::from_errno("making a file beside " + path, errno);
-  auto client = ControlClient::connect(machine);
-  Result<nlohmann::json> reply = client ? client.value().ask({{"command", "save"}}, save_patience, file.get())
-                                        : Result<nlohmann::json>(client.error());
-  if (reply && ::rename(temporary.c_str(), path.c_str()) == 0) return {};
-  Error error = reply ? Error::from_errno("naming the file " + path, errno)
-                      : std::move(reply).error().context("saving machine \"" + machine.name + "\"");
-  ::unlink(temporary.c_str());
-  return error;
-}
-
 /// With `stop` it stands still from before the saving until its end, which comes when the file has its name.
 int save(const RunningMachine& machine, const std::string& path, bool stop) {
   bool was_paused = false;
@@ -172,7 +157,7 @@ int save(const RunningMachine& machine, const std::string& path, bool stop) {
     if (auto paused = ask_once(machine, {{"command", "monitor"}, {"line", "pause"}}); !paused)
       return complain(paused.error());
   }
-  if (auto written = write_saved(machine, path); !written) {
+  if (auto written = fetch_file(machine, "save", path); !written) {
     if (stop && !was_paused) static_cast<void>(ask_once(machine, {{"command", "monitor"}, {"line", "resume"}}));
     return complain(written.error());
   }
@@ -181,8 +166,10 @@ int save(const RunningMachine& machine, const std::string& path, bool stop) {
 
 /// One line for the monitor. False when the machine is gone.
 bool monitor_line(const RunningMachine& machine, const std::string& line) {
-  // Here and not in the machine, whose process opens no files.
-  if (line.starts_with("save ") && line.size() > 5) return save(machine, line.substr(5), false) == 0;
+  if (const auto fetched = fetch_by_line(machine, line)) {
+    if (!*fetched) complain(fetched->error());
+    return fetched->ok();
+  }
   auto client = ControlClient::connect(machine);
   if (!client) {
     complain(client.error());
@@ -195,6 +182,30 @@ bool monitor_line(const RunningMachine& machine, const std::string& line) {
   }
   std::fputs(reply.value().value("output", std::string()).c_str(), stdout);
   return std::fflush(stdout) == 0;
+}
+
+/// A monitor command that says nothing when all is well.
+int tell(const RunningMachine& machine, const std::string& line) {
+  const auto reply = ask_once(machine, {{"command", "monitor"}, {"line", line}});
+  if (!reply) return complain(reply.error());
+  std::string trouble = reply.value().value("output", std::string());
+  if (trouble.empty()) return 0;
+  trouble.erase(trouble.find_last_not_of('\n') + 1);
+  return complain(Error(trouble));
+}
+
+/// What `type` at the monitor's prompt takes for this text.
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char character : text) {
+    if (character == '\n')
+      out += "\\n";
+    else if (character == '\t')
+      out += "\\t";
+    else
+      out += character;
+  }
+  return out;
 }
 
 int monitor(const RunningMachine& machine, const std::vector<std::string>& words) {
@@ -227,6 +238,14 @@ int run_client(const ClientOptions& options) {
       return monitor(machine.value(), options.words);
     case ClientOptions::Command::Save:
       return save(machine.value(), options.file, options.stop);
+    case ClientOptions::Command::Screenshot: {
+      const auto fetched = fetch_file(machine.value(), "screenshot", options.file);
+      return fetched ? 0 : complain(fetched.error());
+    }
+    case ClientOptions::Command::SendKey:
+      return tell(machine.value(), fmt::format("sendkey {}", fmt::join(options.words, " ")));
+    case ClientOptions::Command::Type:
+      return tell(machine.value(), fmt::format("type {}", escaped(fmt::format("{}", fmt::join(options.words, " ")))));
     case ClientOptions::Command::Attach:
       return run_attach(options);
     case ClientOptions::Command::List:

@@ -1,7 +1,7 @@
 // The parts of the console: escape keys, the line editor, the monitor's commands, the queues.
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 #include <unistd.h>
 
 #include <array>
@@ -140,12 +140,20 @@ class FakeMachine final : public MonitorTarget {
     return disk + " " + std::to_string(size_bytes) + "\n";
   }
   std::string refresh_disk(std::string disk) override { return disk + " looked at\n"; }
+  std::string screen() override { return "BIOS\n"; }
+  std::string press_keys(std::vector<devices::KeyEvent> events) override {
+    keys.insert(keys.end(), events.begin(), events.end());
+    return {};
+  }
+  std::string move_mouse(int dx, int dy, int wheel) override { return fmt::format("{} {} {}\n", dx, dy, wheel); }
+  std::string set_mouse_buttons(std::uint8_t buttons) override { return fmt::format("{}\n", buttons); }
   void pause() override { did += "pause "; }
   void resume() override { did += "resume "; }
   void reset() override { did += "reset "; }
   void power_button() override { did += "power "; }
   void quit() override { did += "quit "; }
   std::string did;
+  std::vector<devices::KeyEvent> keys;
 };
 
 struct MonitorTest : testing::Test {
@@ -163,6 +171,29 @@ TEST_F(MonitorTest, Abbreviation) { EXPECT_EQ(monitor.execute("i r 0"), "R0\n");
 TEST_F(MonitorTest, AmbiguousAbbreviation) { EXPECT_EQ(monitor.execute("res"), "\"res\" could be reset or resume\n"); }
 TEST_F(MonitorTest, UnknownCommand) {
   EXPECT_EQ(monitor.execute("xyzzy"), "\"xyzzy\" is no command here; help lists them\n");
+}
+TEST_F(MonitorTest, InfoScreen) { EXPECT_EQ(monitor.execute("info screen"), "BIOS\n"); }
+TEST_F(MonitorTest, SendKey) {
+  EXPECT_EQ(monitor.execute("sendkey ctrl-c ret"), "");
+  EXPECT_EQ(machine.keys.size(), 6u);
+}
+TEST_F(MonitorTest, SendUnknownKey) { EXPECT_THAT(monitor.execute("sendkey hyper"), testing::HasSubstr("\"hyper\"")); }
+TEST_F(MonitorTest, TypeKeepsSpacesAndKnowsEnter) {
+  EXPECT_EQ(monitor.execute("type  a b\\n"), "");
+  EXPECT_EQ(machine.keys, devices::keys_for_text(" a b\n").value());
+}
+TEST_F(MonitorTest, TypeKnowsNoOtherEscapes) {
+  EXPECT_NE(monitor.execute("type a\\x"), "");
+  EXPECT_TRUE(machine.keys.empty());
+}
+TEST_F(MonitorTest, MouseMoves) { EXPECT_EQ(monitor.execute("mouse_move 10 -5"), "10 -5 0\n"); }
+TEST_F(MonitorTest, MouseWheel) { EXPECT_EQ(monitor.execute("mouse_move 0 0 1"), "0 0 1\n"); }
+TEST_F(MonitorTest, MouseMovesByNumbers) { EXPECT_THAT(monitor.execute("mouse_move x 1"), testing::HasSubstr("how far")); }
+TEST_F(MonitorTest, MouseButtons) { EXPECT_EQ(monitor.execute("mouse_button left+right"), "3\n"); }
+TEST_F(MonitorTest, MouseButtonsUp) { EXPECT_EQ(monitor.execute("mouse_button none"), "0\n"); }
+TEST_F(MonitorTest, UnknownMouseButton) { EXPECT_THAT(monitor.execute("mouse_button up"), testing::HasSubstr("none")); }
+TEST_F(MonitorTest, ScreenshotTellsTheWay) {
+  EXPECT_THAT(monitor.execute("screenshot x.png"), testing::HasSubstr("veneer screenshot"));
 }
 TEST_F(MonitorTest, InfoBlock) { EXPECT_EQ(monitor.execute("info block"), "vda\n"); }
 TEST_F(MonitorTest, GrowADisk) { EXPECT_EQ(monitor.execute("grow vda 1M"), "vda 1048576\n"); }

@@ -23,6 +23,7 @@ class MachineControl final : public host::ControlTarget {
   void press_power_button() override { machine_.power_button(); }
   void end() override { quit_(); }
   Result<void> save(const Fd& file) override;
+  Result<void> screenshot(const Fd& file) override { return looker_.screenshot(file); }
   std::size_t type(std::span<const std::uint8_t> bytes) override { return input_.offer(bytes); }
 
  private:

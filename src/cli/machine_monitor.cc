@@ -2,16 +2,23 @@
 #include "cli/machine_monitor.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <future>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <utility>
 
 #include "cli/size.h"
 #include "debug/flight_dump.h"
+#include "devices/display/png.h"
+#include "devices/display/vga.h"
+#include "devices/input/ps2_mouse.h"
+#include "devices/input/typist.h"
 
 namespace veneer::cli {
 namespace {
@@ -115,6 +122,66 @@ std::string MachineMonitor::set_link(std::string name, bool up) {
     if (machine_.board().network().set_link(name, up)) return {};
     return fmt::format("there is no card \"{}\"; info network lists them\n", name.substr(0, 40));
   });
+}
+
+namespace {
+constexpr const char* no_screen = "this machine has no screen: only those that start in firmware do";
+constexpr const char* no_input = "this machine has no keyboard and no mouse: only a pc does";
+}  // namespace
+
+std::string MachineMonitor::screen() {
+  return with_board([this]() -> std::string {
+    const devices::Vga* const vga = machine_.board().screen();
+    return vga != nullptr ? vga->text() : fmt::format("{}\n", no_screen);
+  });
+}
+
+Result<void> MachineMonitor::screenshot(const Fd& file) {
+  const auto answer = std::make_shared<std::promise<std::optional<devices::Picture>>>();
+  auto future = answer->get_future();
+  machine_.events().post([this, answer] {
+    const devices::Vga* const vga = machine_.board().screen();
+    answer->set_value(vga != nullptr ? std::optional(vga->picture()) : std::nullopt);
+  });
+  if (future.wait_for(pause_patience) != std::future_status::ready)
+    return Error("the machine did not answer in time");
+  const auto picture = future.get();
+  if (!picture) return Error(no_screen);
+  const std::vector<std::uint8_t> png = devices::encode_png(*picture);
+  if (png.empty()) return Error("the picture could not be compressed");
+  for (std::size_t at = 0; at < png.size();) {
+    const ssize_t n = ::pwrite(file.get(), png.data() + at, png.size() - at, static_cast<off_t>(at));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return Error::from_errno("writing the picture", n == 0 ? ENOSPC : errno);
+    at += static_cast<std::size_t>(n);
+  }
+  return {};
+}
+
+std::string MachineMonitor::press_keys(std::vector<devices::KeyEvent> events) {
+  return with_board([this, events = std::move(events)]() -> std::string {
+    devices::Typist* const typist = machine_.board().typist();
+    if (typist == nullptr) return fmt::format("{}\n", no_input);
+    const auto typed = typist->type(events);
+    return typed ? std::string() : typed.error().message() + "\n";
+  });
+}
+
+std::string MachineMonitor::with_mouse(std::function<void(devices::Ps2Mouse&)> use) {
+  return with_board([this, use = std::move(use)]() -> std::string {
+    devices::Ps2Mouse* const mouse = machine_.board().mouse();
+    if (mouse == nullptr) return fmt::format("{}\n", no_input);
+    use(*mouse);
+    return {};
+  });
+}
+
+std::string MachineMonitor::move_mouse(int dx, int dy, int wheel) {
+  return with_mouse([=](devices::Ps2Mouse& mouse) { mouse.move(dx, dy, wheel); });
+}
+
+std::string MachineMonitor::set_mouse_buttons(std::uint8_t buttons) {
+  return with_mouse([=](devices::Ps2Mouse& mouse) { mouse.set_buttons(buttons); });
 }
 
 /// Back when it stands still, so that the next command sees it so.

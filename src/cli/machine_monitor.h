@@ -24,6 +24,10 @@ class MachineMonitor final : public MonitorTarget {
   std::string disks() override;
   std::string network() override;
   std::string set_link(std::string name, bool up) override;
+  std::string screen() override;
+  std::string press_keys(std::vector<devices::KeyEvent> events) override;
+  std::string move_mouse(int dx, int dy, int wheel) override;
+  std::string set_mouse_buttons(std::uint8_t buttons) override;
   void pause() override;
   std::string grow_disk(std::string name, std::uint64_t size_bytes) override;
   std::string refresh_disk(std::string name) override;
@@ -34,10 +38,13 @@ class MachineMonitor final : public MonitorTarget {
 
   /// Writes the whole machine to an empty file, standing still meanwhile.
   Result<void> save(const Fd& file);
+  /// Writes what the screen shows to an empty file, as PNG.
+  Result<void> screenshot(const Fd& file);
 
  private:
   /// Runs `look` under the board lock, on the event loop; this thread must not wait for that lock itself.
   std::string with_board(std::function<std::string()> look);
+  std::string with_mouse(std::function<void(devices::Ps2Mouse&)> use);
   std::string with_disk(std::string name, std::function<Result<void>(disk::Disk&)> change);
   /// Runs `look` while all vCPUs stand still, and lets them go on if they were running.
   std::string while_paused(const std::function<std::string()>& look);

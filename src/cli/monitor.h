@@ -4,6 +4,9 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "devices/input/keys.h"
 
 namespace veneer::cli {
 
@@ -25,6 +28,14 @@ class MonitorTarget {
   virtual std::string network() = 0;
   /// Plugs in or pulls out the cable of a card, and says what is wrong; `name` as in network().
   virtual std::string set_link(std::string name, bool up) = 0;
+  /// What the screen shows, as text.
+  virtual std::string screen() = 0;
+  /// Types on the guest's keyboard, and says what is wrong.
+  virtual std::string press_keys(std::vector<devices::KeyEvent> events) = 0;
+  /// Right and down are positive, a wheel turned towards the user too; says what is wrong.
+  virtual std::string move_mouse(int dx, int dy, int wheel) = 0;
+  /// All that are down now: devices::Ps2Mouse::Button.
+  virtual std::string set_mouse_buttons(std::uint8_t buttons) = 0;
   virtual void pause() = 0;
   virtual void resume() = 0;
   virtual void reset() = 0;
@@ -45,6 +56,10 @@ class Monitor {
   std::string info(std::string_view what, std::string_view argument);
   std::string grow(std::string_view disk, std::string_view size);
   std::string link(std::string_view card, std::string_view state);
+  std::string send_keys(std::string_view chords);
+  std::string type(std::string_view text);
+  std::string move_mouse(std::string_view numbers);
+  std::string mouse_button(std::string_view names);
   MonitorTarget& target_;
 };
 

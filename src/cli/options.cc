@@ -392,6 +392,16 @@ void add_client_commands(CLI::App& app, ClientOptions& options) {
       "save", "Save a whole machine to a file; it goes on (run --restore FILE makes another from it)", Command::Save);
   save->add_option("FILE", options.file, "Where to")->required();
   save->add_flag("--stop", options.stop, "End the machine then, so that its disks stay as they were saved");
+  add_named("screenshot", "A picture of a machine's screen as a PNG file (monitor NAME info screen: as text)",
+            Command::Screenshot)
+      ->add_option("FILE", options.file, "Where to")
+      ->required();
+  add_named("sendkey", "Press keys on a machine's keyboard", Command::SendKey)
+      ->add_option("KEYS", options.words, "Such as ctrl-alt-delete or f2 (a wrong name lists all)")
+      ->required();
+  add_named("type", "Type a text on a machine's keyboard", Command::Type)
+      ->add_option("TEXT", options.words, "\\n is Enter, \\t Tab, \\\\ a backslash")
+      ->required();
   CLI::App* monitor = add_named("monitor", "One command for a machine's monitor, or a prompt", Command::Monitor);
   monitor->add_option("COMMAND", options.words, "Such as: info status, pause, resume (help lists them)");
 }

@@ -52,11 +52,11 @@ struct DoctorOptions {
 
 /// A command for machines that run.
 struct ClientOptions {
-  enum class Command : std::uint8_t { List, Stop, Kill, Attach, Monitor, Save };
+  enum class Command : std::uint8_t { List, Stop, Kill, Attach, Monitor, Save, Screenshot, SendKey, Type };
   Command command = Command::List;
   std::string name;
-  std::string file;                ///< for Save
-  std::vector<std::string> words;  ///< for Monitor: the command, or none for a prompt
+  std::string file;                ///< for Save and Screenshot
+  std::vector<std::string> words;  ///< for Monitor: the command, or none for a prompt; keys; text
   bool json = false;               ///< for List
   unsigned timeout_seconds = 60;   ///< for Stop
   bool stop = false;               ///< for Save: end the machine then

@@ -29,6 +29,10 @@ class NoMonitor final : public MonitorTarget {
   std::string set_link(std::string card, bool up) override { return card + (up ? " in\n" : " out\n"); }
   std::string grow_disk(std::string, std::uint64_t) override { return {}; }
   std::string refresh_disk(std::string) override { return {}; }
+  std::string screen() override { return {}; }
+  std::string press_keys(std::vector<devices::KeyEvent>) override { return {}; }
+  std::string move_mouse(int, int, int) override { return {}; }
+  std::string set_mouse_buttons(std::uint8_t) override { return {}; }
   void pause() override {}
   void resume() override {}
   void reset() override {}

@@ -11,6 +11,8 @@
 #include "devices/firmware/fw_cfg.h"
 #include "devices/firmware/system_ports.h"
 #include "devices/ide/ide_channel.h"
+#include "devices/input/ps2_keyboard.h"
+#include "devices/input/ps2_mouse.h"
 #include "devices/irq/ioapic.h"
 #include "devices/irq/lapic.h"
 #include "devices/irq/pic8259.h"
@@ -118,11 +120,19 @@ struct KeyboardBench final : Bench {
   void set_up() override {
     out8(controller.command_port(), 0, 0xaa);
     out8(controller.data_port(), 0, 0xf2);
+    out8(controller.command_port(), 0, 0xd4);
+    out8(controller.data_port(), 0, 0xf4);
+    mouse.move(300, 300, 3);
+    keyboard.key(Key::Enter, true);
+    timers.advance(100'000'000);
     out8(controller.command_port(), 0, 0xd1);
   }
   void disturb() override { out8(controller.data_port(), 0, 0x01); }
-  testing::FakeIrqLine irq;
-  Ps2Controller8042 controller{irq, [] {}};
+  ManualTimers timers;
+  testing::FakeIrqLine irq, mouse_irq;
+  Ps2Keyboard keyboard{timers};
+  Ps2Mouse mouse;
+  Ps2Controller8042 controller{irq, mouse_irq, keyboard, mouse, [] {}};
 };
 
 struct FwCfgBench final : Bench {

@@ -210,12 +210,15 @@ std::string ControlServer::answer(Client& client, const std::string& line) {
     target_->end();
   } else if (command == "attach") {
     client.tap = console_->attach();
-  } else if (command == "save") {
-    if (!client.descriptor.valid()) return failure("save needs an open file sent along (SCM_RIGHTS)").dump();
-    if (auto saved = target_->save(client.descriptor); !saved) return failure(saved.error().message()).dump();
+  } else if (command == "save" || command == "screenshot") {
+    if (!client.descriptor.valid())
+      return failure(command + " needs an open file sent along (SCM_RIGHTS)").dump();
+    const Result<void> written =
+        command == "save" ? target_->save(client.descriptor) : target_->screenshot(client.descriptor);
+    if (!written) return failure(written.error().message()).dump();
   } else {
     return failure("unknown command \"" + command.substr(0, 40) +
-                   "\" (known: attach, kill, monitor, powerdown, save, status)")
+                   "\" (known: attach, kill, monitor, powerdown, save, screenshot, status)")
         .dump(-1, ' ', true, json::error_handler_t::replace);
   }
   return reply.dump(-1, ' ', true, json::error_handler_t::replace);

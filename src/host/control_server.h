@@ -42,6 +42,8 @@ class ControlTarget {
   virtual void end() = 0;
   /// Writes the whole machine to an empty file, and lets it go on.
   virtual Result<void> save(const Fd& file) = 0;
+  /// Writes what the screen shows to an empty file, as PNG.
+  virtual Result<void> screenshot(const Fd& file) = 0;
   /// Takes as many of the bytes as there is room for: typed at an attached console.
   virtual std::size_t type(std::span<const std::uint8_t> bytes) = 0;
 };

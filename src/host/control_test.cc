@@ -33,6 +33,10 @@ struct FakeTarget final : ControlTarget {
     if (::write(file.get(), "state", 5) != 5) return Error("cannot write");
     return {};
   }
+  Result<void> screenshot(const Fd& file) override {
+    if (::write(file.get(), "picture", 7) != 7) return Error("cannot write");
+    return {};
+  }
   std::size_t type(std::span<const std::uint8_t> bytes) override {
     const std::lock_guard lock(mutex);
     const std::size_t taken = std::min(bytes.size(), room);

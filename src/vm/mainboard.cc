@@ -21,6 +21,9 @@
 #include "devices/firmware/fw_cfg.h"
 #include "devices/firmware/system_ports.h"
 #include "devices/ide/ide_controller.h"
+#include "devices/input/ps2_keyboard.h"
+#include "devices/input/ps2_mouse.h"
+#include "devices/input/typist.h"
 #include "devices/irq/irq_split.h"
 #include "devices/irq/pic8259.h"
 #include "devices/legacy/coprocessor_error.h"
@@ -70,7 +73,10 @@ struct Mainboard::LegacyIo {
   std::deque<devices::IrqSplit> isa_lines;  // 8259 input and IOAPIC pin of one interrupt
   std::unique_ptr<devices::Pit8254> pit;
   std::unique_ptr<devices::RtcCmos> rtc;
-  std::unique_ptr<devices::Ps2Controller8042> keyboard;
+  std::unique_ptr<devices::Ps2Keyboard> keyboard;
+  devices::Ps2Mouse mouse;
+  std::unique_ptr<devices::Ps2Controller8042> keyboard_controller;
+  std::unique_ptr<devices::Typist> typist;
   std::unique_ptr<devices::CoprocessorError> coprocessor_error;
   std::unique_ptr<devices::AcpiPm> power_management;
   std::unique_ptr<devices::SystemControlPort> port92;
@@ -182,10 +188,14 @@ Result<void> Mainboard::plug_legacy() {
   io.rtc = std::make_unique<devices::RtcCmos>(isa_irq(layout::RTC_IRQ), supply_.timers);
   TRY_VOID(plug_port(layout::RTC_PORT, 2, *io.rtc, "RTC"));
 
-  io.keyboard = std::make_unique<devices::Ps2Controller8042>(isa_irq(layout::KEYBOARD_IRQ),
-                                                             [&power = supply_.power] { power.reset(); });
-  TRY_VOID(plug_port(layout::KBC_DATA_PORT, 1, io.keyboard->data_port(), "8042 data"));
-  TRY_VOID(plug_port(layout::KBC_COMMAND_PORT, 1, io.keyboard->command_port(), "8042 command"));
+  io.keyboard = std::make_unique<devices::Ps2Keyboard>(supply_.timers);
+  io.keyboard_controller =
+      std::make_unique<devices::Ps2Controller8042>(isa_irq(layout::KEYBOARD_IRQ), isa_irq(layout::MOUSE_IRQ),
+                                                   *io.keyboard, io.mouse, [&power = supply_.power] { power.reset(); });
+  TRY_VOID(plug_port(layout::KBC_DATA_PORT, 1, io.keyboard_controller->data_port(), "8042 data"));
+  TRY_VOID(plug_port(layout::KBC_COMMAND_PORT, 1, io.keyboard_controller->command_port(), "8042 command"));
+  io.typist = std::make_unique<devices::Typist>(
+      supply_.timers, *io.keyboard, [&controller = *io.keyboard_controller] { return controller.keyboard_idle(); });
 
   io.coprocessor_error = std::make_unique<devices::CoprocessorError>(isa_irq(layout::COPROCESSOR_IRQ));
   TRY_VOID(plug_port(layout::COPROCESSOR_PORT, 2, *io.coprocessor_error, "coprocessor error"));
@@ -295,6 +305,9 @@ machine::IrqLine& Mainboard::isa_irq(unsigned irq) {
 }
 
 devices::Uart16550& Mainboard::serial() { return *sockets_->uart; }
+devices::Vga* Mainboard::screen() { return firmware_ ? &firmware_->vga.vga() : nullptr; }
+devices::Typist* Mainboard::typist() { return legacy_ ? legacy_->typist.get() : nullptr; }
+devices::Ps2Mouse* Mainboard::mouse() { return legacy_ ? &legacy_->mouse : nullptr; }
 
 void Mainboard::press_power_button() {
   if (legacy_)
@@ -305,6 +318,7 @@ void Mainboard::press_power_button() {
 
 void Mainboard::reset() {
   for (machine::Device* device : devices_) device->reset();
+  if (legacy_) legacy_->typist->reset();
   if (firmware_) return;
   if (legacy_) legacy_->pm_function->enable(layout::ACPI_PM_PORT);
   local_apics_[0]->set_virtual_wire();
@@ -315,10 +329,12 @@ void Mainboard::reset() {
 
 void Mainboard::save(machine::SnapshotWriter& out) const {
   for (const machine::Device* device : devices_) device->save(out);
+  if (legacy_) legacy_->typist->save(out);
 }
 
 void Mainboard::restore(machine::SnapshotReader& in) {
   for (machine::Device* device : devices_) device->restore(in);
+  if (legacy_) legacy_->typist->restore(in);
 }
 
 Result<void> Mainboard::write_acpi_tables() {

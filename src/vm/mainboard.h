@@ -25,6 +25,12 @@
 #include "vm/net_bay.h"
 #include "vm/tsc.h"
 
+namespace veneer::devices {
+class Ps2Mouse;
+class Typist;
+class Vga;
+}  // namespace veneer::devices
+
 namespace veneer::vm {
 
 /// What a board needs from the machine around it. All of it outlives the board.
@@ -61,6 +67,10 @@ class Mainboard final : public cpu::Board {
 
   devices::LocalApic& local_apic(unsigned vcpu) { return *local_apics_[vcpu]; }
   devices::Uart16550& serial();
+  /// Null on a machine that has none: only firmware brings a screen, only a pc has keyboard and mouse.
+  devices::Vga* screen();
+  devices::Typist* typist();
+  devices::Ps2Mouse* mouse();
   DiskBay& disks() { return disks_; }
   NetBay& network() { return network_; }
   /// Presses the ACPI power button. Board lock held.

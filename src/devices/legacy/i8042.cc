@@ -1,6 +1,7 @@
 // The 8042 keyboard controller.
 #include "devices/legacy/i8042.h"
 
+#include <span>
 #include <utility>
 
 #include "base/bits.h"
@@ -9,9 +10,9 @@ namespace veneer::devices {
 namespace {
 
 // Status
-constexpr std::uint8_t OBF = 0x01, SYS = 0x04, COMMAND = 0x08, NOT_INHIBITED = 0x10;
+constexpr std::uint8_t OBF = 0x01, SYS = 0x04, COMMAND = 0x08, NOT_INHIBITED = 0x10, AUX_OBF = 0x20;
 // Configuration byte
-constexpr std::uint8_t CONFIG_IRQ1 = 0x01, CONFIG_SYS = 0x04, CONFIG_KEYBOARD_OFF = 0x10, CONFIG_AUX_OFF = 0x20,
+constexpr std::uint8_t CONFIG_IRQ1 = 0x01, CONFIG_IRQ12 = 0x02, CONFIG_SYS = 0x04, CONFIG_KEYBOARD_OFF = 0x10, CONFIG_AUX_OFF = 0x20,
                        CONFIG_TRANSLATE = 0x40;
 // Output port
 constexpr std::uint8_t OUTPUT_NOT_RESET = 0x01, OUTPUT_A20 = 0x02;
@@ -55,34 +56,48 @@ constexpr std::uint8_t break_code = 0xf0;
 
 }  // namespace
 
-Ps2Controller8042::Ps2Controller8042(machine::IrqLine& irq1, std::function<void()> on_reset)
-    : irq1_(irq1), on_reset_(std::move(on_reset)), data_port_(*this), command_port_(*this) {
+Ps2Controller8042::Ps2Controller8042(machine::IrqLine& irq1, machine::IrqLine& irq12, Ps2Device& keyboard,
+                                     Ps2Device& mouse, std::function<void()> on_reset)
+    : irq1_(irq1),
+      irq12_(irq12),
+      keyboard_(keyboard),
+      mouse_(mouse),
+      on_reset_(std::move(on_reset)),
+      data_port_(*this),
+      command_port_(*this) {
+  keyboard_.set_listener([this] { refill(); });
+  mouse_.set_listener([this] { refill(); });
   reset();
 }
 
 void Ps2Controller8042::reset() {
-  queue_head_ = queue_count_ = 0;
+  keyboard_.reset();
+  mouse_.reset();
   output_ = output_raw_ = 0;
-  output_full_ = output_from_keyboard_ = false;
+  output_full_ = output_released_ = false;
+  source_ = Source::Controller;
   ram_ = {};
   ram_[0] = CONFIG_IRQ1 | CONFIG_AUX_OFF | CONFIG_TRANSLATE;
   output_port_ = OUTPUT_NOT_RESET | OUTPUT_A20;
   command_ = 0;
   last_write_was_command_ = false;
   self_test_done_ = false;
-  keyboard_command_ = 0;
-  last_reply_ = 0;
   break_prefix_ = false;
-  keyboard_defaults();
   update();
 }
 
 bool Ps2Controller8042::keyboard_disabled() const { return (ram_[0] & CONFIG_KEYBOARD_OFF) != 0; }
+bool Ps2Controller8042::aux_disabled() const { return (ram_[0] & CONFIG_AUX_OFF) != 0; }
+
+bool Ps2Controller8042::keyboard_idle() const {
+  return !keyboard_disabled() && !keyboard_.has_output() && !(output_full_ && source_ == Source::Keyboard);
+}
 
 // --- the output buffer ---
 
 std::uint8_t Ps2Controller8042::status() const {
-  return static_cast<std::uint8_t>((output_full_ ? OBF : 0) | (self_test_done_ || (ram_[0] & CONFIG_SYS) ? SYS : 0) |
+  return static_cast<std::uint8_t>((output_full_ ? OBF : 0) | (output_full_ && source_ == Source::Aux ? AUX_OBF : 0) |
+                                   (self_test_done_ || (ram_[0] & CONFIG_SYS) ? SYS : 0) |
                                    (last_write_was_command_ ? COMMAND : 0) | NOT_INHIBITED);
 }
 
@@ -94,41 +109,56 @@ std::uint8_t Ps2Controller8042::read_data() {
   return value;
 }
 
-void Ps2Controller8042::update() { irq1_.set(output_full_ && (ram_[0] & CONFIG_IRQ1)); }
+void Ps2Controller8042::update() {
+  const bool aux = source_ == Source::Aux;
+  irq1_.set(output_full_ && !aux && (ram_[0] & CONFIG_IRQ1));
+  irq12_.set(output_full_ && aux && (ram_[0] & CONFIG_IRQ12));
+}
 
 void Ps2Controller8042::refill() {
-  while (!output_full_ && queue_count_ > 0 && !keyboard_disabled()) {
-    output_raw_ = queue_[queue_head_];
-    queue_head_ = static_cast<std::uint8_t>((queue_head_ + 1) % queue_bytes);
-    --queue_count_;
-    if ((ram_[0] & CONFIG_TRANSLATE) && output_raw_ == break_code) {
-      break_prefix_ = true;
-      continue;
-    }
-    output_ = translate(output_raw_);
-    output_full_ = output_from_keyboard_ = true;
-  }
+  if (!output_full_ && !keyboard_disabled()) fill_from(keyboard_, Source::Keyboard);
+  if (!output_full_ && !aux_disabled()) fill_from(mouse_, Source::Aux);
   update();
 }
 
-std::uint8_t Ps2Controller8042::translate(std::uint8_t value) {
-  if (!(ram_[0] & CONFIG_TRANSLATE)) return value;
-  const std::uint8_t make = value < translation.size() ? translation[value] : value;
-  return static_cast<std::uint8_t>(make | (std::exchange(break_prefix_, false) ? 0x80 : 0));
+/// True when the output buffer is full now.
+bool Ps2Controller8042::fill_from(Ps2Device& device, Source source) {
+  while (!output_full_ && device.has_output()) {
+    // Full before the byte is taken: a device that sends more when it has nothing left comes back to refill().
+    output_full_ = true;
+    output_raw_ = device.take();
+    source_ = source;
+    output_ = output_raw_;
+    output_released_ = false;
+    if (source != Source::Keyboard || !(ram_[0] & CONFIG_TRANSLATE)) continue;
+    if (output_raw_ == break_code) {
+      break_prefix_ = true;
+      output_full_ = false;
+      continue;
+    }
+    output_ = translate(output_raw_);
+  }
+  return output_full_;
 }
 
-void Ps2Controller8042::controller_reply(std::uint8_t value) {
-  // A reply goes first: the keyboard's byte that stood in the buffer is taken back.
-  if (output_full_ && output_from_keyboard_ && queue_count_ < queue_bytes) {
-    queue_head_ = static_cast<std::uint8_t>((queue_head_ + queue_bytes - 1) % queue_bytes);
-    queue_[queue_head_] = output_raw_;
-    ++queue_count_;
+std::uint8_t Ps2Controller8042::translate(std::uint8_t value) {
+  const std::uint8_t make = value < translation.size() ? translation[value] : value;
+  output_released_ = std::exchange(break_prefix_, false);
+  return static_cast<std::uint8_t>(make | (output_released_ ? 0x80 : 0));
+}
+
+void Ps2Controller8042::controller_reply(std::uint8_t value, Source source) {
+  // A reply goes first: the device's byte that stood in the buffer is taken back.
+  if (output_full_ && source_ != Source::Controller) {
+    const std::array<std::uint8_t, 2> taken = {break_code, output_raw_};
+    (source_ == Source::Aux ? mouse_ : keyboard_).give_back(std::span(taken).subspan(output_released_ ? 0 : 1));
     output_full_ = false;
     update();
   }
   output_ = value;
   output_full_ = true;
-  output_from_keyboard_ = false;
+  output_released_ = false;
+  source_ = source;
   update();
 }
 
@@ -155,10 +185,11 @@ void Ps2Controller8042::write_command(std::uint8_t command) {
       break;
     case ENABLE_AUX:
       ram_[0] = static_cast<std::uint8_t>(ram_[0] & ~CONFIG_AUX_OFF);
+      refill();
       break;
     case TEST_AUX:
-      controller_reply(0x02);
-      break;  // clock line stuck high: no port
+      controller_reply(0x00);
+      break;
     case SELF_TEST:
       self_test_done_ = true;
       controller_reply(0x55);
@@ -214,15 +245,18 @@ void Ps2Controller8042::write_data(std::uint8_t value) {
       write_output_port(value);
       break;
     case WRITE_KEYBOARD_BUFFER:
-    case WRITE_AUX_BUFFER:
       controller_reply(value);
-      break;  // without an aux port both are the keyboard's
+      break;
+    case WRITE_AUX_BUFFER:
+      controller_reply(value, Source::Aux);
+      break;
     case WRITE_AUX:
-      break;  // nobody there
+      mouse_.receive(value);
+      break;
     default:
       // Talking to the keyboard switches its interface on again.
       ram_[0] = static_cast<std::uint8_t>(ram_[0] & ~CONFIG_KEYBOARD_OFF);
-      keyboard_byte(value);
+      keyboard_.receive(value);
       break;
   }
 }
@@ -243,34 +277,31 @@ void Ps2Controller8042::CommandPort::write_byte(unsigned, std::uint8_t value) { 
 void Ps2Controller8042::DataPort::save(machine::SnapshotWriter& out) const {
   const Ps2Controller8042& c = controller;
   out.section("i8042");
-  out.put(c.queue_count_);
-  for (unsigned i = 0; i < c.queue_count_; ++i) out.put(c.queue_[(c.queue_head_ + i) % queue_bytes]);
   out.put(c.ram_);
-  for (const std::uint8_t value : {c.output_, c.output_raw_, c.output_port_, c.command_, c.keyboard_command_, c.leds_,
-                                   c.typematic_, c.scan_code_set_, c.last_reply_})
-    out.put(value);
-  for (const bool flag : {c.output_full_, c.output_from_keyboard_, c.last_write_was_command_, c.self_test_done_,
-                          c.scanning_, c.break_prefix_})
+  for (const std::uint8_t value : {c.output_, c.output_raw_, c.output_port_, c.command_}) out.put(value);
+  out.put(c.source_);
+  for (const bool flag :
+       {c.output_full_, c.output_released_, c.last_write_was_command_, c.self_test_done_, c.break_prefix_})
     out.put(static_cast<std::uint8_t>(flag));
+  c.keyboard_.save(out);
+  c.mouse_.save(out);
 }
 
 void Ps2Controller8042::DataPort::restore(machine::SnapshotReader& in) {
   Ps2Controller8042& c = controller;
   in.section("i8042");
-  c.queue_head_ = 0;
-  in.get(c.queue_count_);
-  if (c.queue_count_ > queue_bytes) {
-    in.fail();
-    c.queue_count_ = 0;
-  }
-  for (unsigned i = 0; i < c.queue_count_; ++i) in.get(c.queue_[i]);
   in.get(c.ram_);
-  for (std::uint8_t* value : {&c.output_, &c.output_raw_, &c.output_port_, &c.command_, &c.keyboard_command_, &c.leds_,
-                              &c.typematic_, &c.scan_code_set_, &c.last_reply_})
-    in.get(*value);
-  for (bool* flag : {&c.output_full_, &c.output_from_keyboard_, &c.last_write_was_command_, &c.self_test_done_,
-                     &c.scanning_, &c.break_prefix_})
+  for (std::uint8_t* value : {&c.output_, &c.output_raw_, &c.output_port_, &c.command_}) in.get(*value);
+  in.get(c.source_);
+  if (c.source_ > Source::Aux) {
+    in.fail();
+    c.source_ = Source::Controller;
+  }
+  for (bool* flag :
+       {&c.output_full_, &c.output_released_, &c.last_write_was_command_, &c.self_test_done_, &c.break_prefix_})
     *flag = in.get<std::uint8_t>() != 0;
+  c.keyboard_.restore(in);
+  c.mouse_.restore(in);
   c.update();
 }
 

@@ -1,16 +1,16 @@
-// The 8042 keyboard controller with a PS/2 keyboard.
+// The 8042 keyboard controller with its two PS/2 ports.
 //
-// State: status, configuration byte, output port, output queue, keyboard settings.
-// Missing: the auxiliary (mouse) port: its test reports an error, as on boards without one. Test inputs.
-// Differs from the spec: bytes move at once; a reset keyboard passes its self-test at once.
-// Spec: IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller" and "Keyboard".
+// State: status, configuration byte, output port, output buffer; saves the devices on its ports, too.
+// Missing: test inputs, passwords.
+// Differs from the spec: bytes move at once.
+// Spec: IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller".
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <span>
 
+#include "devices/input/ps2_device.h"
 #include "machine/byte_device.h"
 #include "machine/irq_line.h"
 
@@ -19,13 +19,14 @@ namespace veneer::devices {
 class Ps2Controller8042 final {
  public:
   /// `on_reset` is called when the guest pulses the processor's reset line. Board lock held; must return at once.
-  Ps2Controller8042(machine::IrqLine& irq1, std::function<void()> on_reset);
+  Ps2Controller8042(machine::IrqLine& irq1, machine::IrqLine& irq12, Ps2Device& keyboard, Ps2Device& mouse,
+                    std::function<void()> on_reset);
 
   machine::Device& data_port() { return data_port_; }        ///< port 60h; saves and restores the whole controller
   machine::Device& command_port() { return command_port_; }  ///< port 64h
 
-  /// Scan code bytes (set 2) from the host's keyboard; dropped when the guest does not take them.
-  void key(std::span<const std::uint8_t> scan_codes);
+  /// The guest has taken all that the keyboard sent, and lets it send.
+  bool keyboard_idle() const;
   bool a20_enabled() const { return (output_port_ & 2) != 0; }
 
  private:
@@ -48,44 +49,41 @@ class Ps2Controller8042 final {
     Ps2Controller8042& controller;
   };
 
+  /// Whose byte stands in the output buffer.
+  enum class Source : std::uint8_t { Controller, Keyboard, Aux };
+
   std::uint8_t status() const;
   std::uint8_t read_data();
   void write_data(std::uint8_t value);
   void write_command(std::uint8_t command);
-  void controller_reply(std::uint8_t value);
-  void keyboard_byte(std::uint8_t value);
-  void keyboard_argument(std::uint8_t value);
-  void keyboard_reply(std::uint8_t value);
-  void keyboard_defaults();
-  void push(std::uint8_t value);
+  void controller_reply(std::uint8_t value, Source source = Source::Controller);
   std::uint8_t translate(std::uint8_t value);
+  bool fill_from(Ps2Device& device, Source source);
   void refill();
   void write_output_port(std::uint8_t value);
   bool keyboard_disabled() const;
+  bool aux_disabled() const;
   void reset();
   void update();
 
   machine::IrqLine& irq1_;
+  machine::IrqLine& irq12_;
+  Ps2Device& keyboard_;
+  Ps2Device& mouse_;
   std::function<void()> on_reset_;
   DataPort data_port_;
   CommandPort command_port_;
 
-  static constexpr std::size_t queue_bytes = 32;
-  std::array<std::uint8_t, queue_bytes> queue_{};
-  std::uint8_t queue_head_ = 0, queue_count_ = 0;  ///< set 2 bytes from the keyboard that wait
-  std::uint8_t output_ = 0;                        ///< the output buffer at port 60h
-  std::uint8_t output_raw_ = 0;                    ///< ... before translation
+  std::uint8_t output_ = 0;      ///< the output buffer at port 60h
+  std::uint8_t output_raw_ = 0;  ///< ... before translation
   bool output_full_ = false;
-  bool output_from_keyboard_ = false;
+  bool output_released_ = false;  ///< ... F0h came before it
+  Source source_ = Source::Controller;
   std::array<std::uint8_t, 32> ram_{};  ///< byte 0 is the configuration ("command") byte
   std::uint8_t output_port_ = 0;
   std::uint8_t command_ = 0;  ///< controller command that waits for its data byte
   bool last_write_was_command_ = false;
   bool self_test_done_ = false;
-  // Keyboard
-  std::uint8_t keyboard_command_ = 0;  ///< keyboard command that waits for its argument
-  std::uint8_t leds_ = 0, typematic_ = 0x2b, scan_code_set_ = 2, last_reply_ = 0;
-  bool scanning_ = true;
   bool break_prefix_ = false;  ///< translation saw F0h
 };
 

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include "base/manual_timers.h"
+#include "devices/input/ps2_keyboard.h"
+#include "devices/input/ps2_mouse.h"
 #include "devices/testing/fakes.h"
 
 namespace veneer::devices {
@@ -22,11 +25,21 @@ class I8042Test : public ::testing::Test {
     data(value);
   }
   bool full() { return (status() & 1) != 0; }
-  void press(std::initializer_list<std::uint8_t> codes) { controller.key(std::span(codes.begin(), codes.size())); }
+  void press(Key key) { keyboard.key(key, true); }
+  void release(Key key) { keyboard.key(key, false); }
+  void mouse_byte(std::uint8_t value) {
+    command(0xd4);
+    data(value);
+  }
+  bool from_mouse() { return (status() & 0x21) == 0x21; }
 
-  testing::FakeIrqLine irq;
+  static constexpr Key A{0x1e}, B{0x30};
+  ManualTimers timers;
+  testing::FakeIrqLine irq, mouse_irq;
   unsigned resets = 0;
-  Ps2Controller8042 controller{irq, [this] { ++resets; }};
+  Ps2Keyboard keyboard{timers};
+  Ps2Mouse mouse;
+  Ps2Controller8042 controller{irq, mouse_irq, keyboard, mouse, [this] { ++resets; }};
 };
 
 TEST_F(I8042Test, SelfTestPasses) {
@@ -46,15 +59,73 @@ TEST_F(I8042Test, InterfaceTestPasses) {
   EXPECT_EQ(data(), 0x00);
 }
 
-TEST_F(I8042Test, AuxiliaryPortTestFails) {
+TEST_F(I8042Test, AuxiliaryPortTestPasses) {
   command(0xa9);
-  EXPECT_NE(data(), 0x00);
+  EXPECT_EQ(data(), 0x00);
 }
 
-TEST_F(I8042Test, AuxiliaryLoopDoesNotClaimAMouse) {
+TEST_F(I8042Test, AuxiliaryLoopComesBackAsTheMouses) {
   command(0xd3);
   data(0x5a);
-  EXPECT_EQ(status() & 0x20, 0);
+  EXPECT_TRUE(from_mouse());
+  EXPECT_EQ(data(), 0x5a);
+}
+
+TEST_F(I8042Test, MouseAnswersOnItsOwnInterrupt) {
+  set_config(0x03);
+  mouse_byte(0xf4);
+  EXPECT_TRUE(mouse_irq.level);
+  EXPECT_FALSE(irq.level);
+  EXPECT_TRUE(from_mouse());
+  EXPECT_EQ(data(), 0xfa);
+  EXPECT_FALSE(mouse_irq.level);
+}
+
+TEST_F(I8042Test, DisabledAuxiliaryPortHoldsBytesBack) {
+  mouse_byte(0xf4);
+  EXPECT_FALSE(full());
+  command(0xa8);
+  EXPECT_TRUE(from_mouse());
+}
+
+TEST_F(I8042Test, MouseBytesAreNotTranslated) {
+  command(0xa8);
+  mouse_byte(0xff);
+  EXPECT_EQ(data(), 0xfa);
+  EXPECT_EQ(data(), 0xaa);
+  EXPECT_EQ(data(), 0x00);
+}
+
+TEST_F(I8042Test, MovementThatWaitsComesWhenThePacketIsRead) {
+  command(0xa8);
+  mouse_byte(0xf4);
+  data();
+  mouse.move(1, 0, 0);
+  mouse.move(2, 0, 0);
+  EXPECT_EQ(data(), 0x08);
+  EXPECT_EQ(data(), 1);
+  EXPECT_EQ(data(), 0);
+  EXPECT_EQ(data(), 0x08);
+  EXPECT_EQ(data(), 2);
+  EXPECT_EQ(data(), 0);
+  EXPECT_FALSE(full());
+}
+
+TEST_F(I8042Test, ReleaseThatAReplyPushedBackStaysARelease) {
+  press(A);
+  data();
+  release(A);
+  command(0xaa);
+  EXPECT_EQ(data(), 0x55);
+  EXPECT_EQ(data(), 0x9e);
+}
+
+TEST_F(I8042Test, IdleOnlyWhenAllIsTaken) {
+  EXPECT_TRUE(controller.keyboard_idle());
+  press(A);
+  EXPECT_FALSE(controller.keyboard_idle());
+  data();
+  EXPECT_TRUE(controller.keyboard_idle());
 }
 
 TEST_F(I8042Test, ResetPulse) {
@@ -87,32 +158,37 @@ TEST_F(I8042Test, OutputPortShowsTheFullBuffer) {
 }
 
 TEST_F(I8042Test, KeyIsTranslatedToSet1) {
-  press({0x1c});
+  press(A);
   EXPECT_EQ(data(), 0x1e);
 }
 
 TEST_F(I8042Test, ReleaseIsTranslatedToSet1) {
-  press({0xf0, 0x1c});
+  press(A);
+  data();
+  release(A);
   EXPECT_EQ(data(), 0x9e);
   EXPECT_FALSE(full());
 }
 
 TEST_F(I8042Test, UntranslatedKeysComeAsTheyAre) {
   set_config(0x01);
-  press({0xf0, 0x1c});
+  press(A);
+  data();
+  release(A);
   EXPECT_EQ(data(), 0xf0);
   EXPECT_EQ(data(), 0x1c);
 }
 
 TEST_F(I8042Test, KeyInterrupts) {
-  press({0x1c});
+  press(A);
   EXPECT_TRUE(irq.level);
   data();
   EXPECT_FALSE(irq.level);
 }
 
 TEST_F(I8042Test, EachByteMakesItsOwnEdge) {
-  press({0x1c, 0x32});
+  press(A);
+  press(B);
   EXPECT_EQ(irq.rises, 1u);
   data();
   EXPECT_EQ(irq.rises, 2u);
@@ -120,28 +196,28 @@ TEST_F(I8042Test, EachByteMakesItsOwnEdge) {
 
 TEST_F(I8042Test, InterruptCanBeSwitchedOff) {
   set_config(0x40);
-  press({0x1c});
+  press(A);
   EXPECT_FALSE(irq.level);
   EXPECT_TRUE(full());
 }
 
 TEST_F(I8042Test, DisabledInterfaceHoldsKeysBack) {
   command(0xad);
-  press({0x1c});
+  press(A);
   EXPECT_FALSE(full());
   command(0xae);
   EXPECT_EQ(data(), 0x1e);
 }
 
 TEST_F(I8042Test, ByteInTheBufferSurvivesDisabling) {
-  press({0x1c});
+  press(A);
   command(0xad);
   EXPECT_TRUE(full());
   EXPECT_EQ(data(), 0x1e);
 }
 
 TEST_F(I8042Test, ControllerReplyGoesBeforeKeys) {
-  press({0x1c});
+  press(A);
   command(0xaa);
   EXPECT_EQ(data(), 0x55);
   EXPECT_EQ(data(), 0x1e);
@@ -186,12 +262,15 @@ TEST_F(I8042Test, UnknownKeyboardCommandAsksAgain) {
 TEST_F(I8042Test, KeysAreDroppedWhileNotScanning) {
   data(0xf5);
   data();
-  press({0x1c});
+  press(A);
   EXPECT_FALSE(full());
 }
 
 TEST_F(I8042Test, FloodOfKeysIsDropped) {
-  for (int i = 0; i < 100; ++i) press({0x1c});
+  for (int i = 0; i < 100; ++i) {
+    press(A);
+    release(A);
+  }
   int count = 0;
   while (full() && count < 1000) {
     data();
@@ -201,7 +280,7 @@ TEST_F(I8042Test, FloodOfKeysIsDropped) {
 }
 
 TEST_F(I8042Test, EmptyBufferRepeatsTheLastByte) {
-  press({0x1c});
+  press(A);
   data();
   EXPECT_EQ(data(), 0x1e);
 }
