@@ -18,6 +18,7 @@
 #include "devices/irq/pic8259.h"
 #include "devices/legacy/coprocessor_error.h"
 #include "devices/legacy/debug_exit.h"
+#include "devices/legacy/hpet.h"
 #include "devices/legacy/i8042.h"
 #include "devices/legacy/pit8254.h"
 #include "devices/legacy/post_code.h"
@@ -113,6 +114,26 @@ struct RtcBench final : Bench {
   testing::FakeIrqLine irq;
   ManualTimers timers;
   RtcCmos rtc{irq, timers};
+};
+
+struct HpetBench final : Bench {
+  machine::Device& device() override { return hpet; }
+  void set_up() override {
+    hpet.write(0x100, 8, 0x4c);
+    hpet.write(0x108, 8, 300'000);
+    hpet.write(0x120, 8, 0x6 | 20u << 9);
+    hpet.write(0x128, 8, 100'000);
+    hpet.write(0x10, 8, 3);
+    timers.advance(2'000'000);
+  }
+  void disturb() override {
+    timers.advance(5'000'000);
+    hpet.write(0x10, 8, 0);
+  }
+  ManualTimers timers;
+  testing::FakeIrqLine line0, line8;
+  ReplaceableIrq irq0{line0}, irq8{line8};
+  Hpet hpet{{irq0, irq8, {}, {}}, timers};
 };
 
 struct KeyboardBench final : Bench {
@@ -401,7 +422,7 @@ Case pic_part(const char* name, PicPart part) {
 INSTANTIATE_TEST_SUITE_P(
     All, DeviceContract,
     ::testing::Values(of<UartBench>("uart16550"), of<PitBench>("pit8254"), of<Port61Bench>("port61"),
-                      of<RtcBench>("rtc_cmos"), of<KeyboardBench>("i8042"), of<ResetPortBench>("reset_port"),
+                      of<RtcBench>("rtc_cmos"), of<HpetBench>("hpet"), of<KeyboardBench>("i8042"), of<ResetPortBench>("reset_port"),
                       of<FwCfgBench>("fw_cfg"),
                       Case{"debug_console", [] { return std::make_unique<DebugConsoleBench>(); }, false},
                       of<Port92Bench>("port92"), of<ApmBench>("apm"), of<IdeBench>("ide"),

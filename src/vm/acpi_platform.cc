@@ -1,6 +1,7 @@
 // Floor plan to ACPI description, and the compiled DSDTs.
 #include "vm/acpi_platform.h"
 
+#include "devices/legacy/hpet.h"
 #include "vm/layout.h"
 
 namespace veneer::vm {
@@ -21,6 +22,10 @@ devices::AcpiPlatform describe_platform(const MachineConfig& config) {
   platform.pm_port = layout::ACPI_PM_PORT;
   platform.reset_port = layout::RESET_PORT;
   platform.sci_irq = layout::SCI_IRQ;
+  if (!micro) {
+    platform.hpet_base = layout::HPET_BASE;
+    platform.hpet_block_id = devices::Hpet::block_id;
+  }
   platform.dsdt = micro ? std::span<const std::uint8_t>(dsdt_micro_aml_code) : dsdt_pc_aml_code;
 
   if (!micro)

@@ -66,6 +66,12 @@ TEST(AcpiPlatform, TheSsdtHasNoUnknownOpcodes) {
   EXPECT_THAT(table_of(MachineKind::Pc, "SSDT"), Not(HasSubstr("Unknown")));
 }
 
+TEST(AcpiPlatform, TheHpetTableSaysWhereItIs) {
+  EXPECT_THAT(table_of(MachineKind::Pc, "HPET"), HasSubstr("00000000FED00000"));
+}
+
+TEST(AcpiPlatform, APcHasAMouse) { EXPECT_THAT(table_of(MachineKind::Pc, "DSDT"), HasSubstr("PNP0F13")); }
+
 TEST(AcpiPlatform, APcHasAKeyboardController) { EXPECT_THAT(table_of(MachineKind::Pc, "DSDT"), HasSubstr("PNP0303")); }
 
 TEST(AcpiPlatform, AMicroHasAPowerButtonDevice) {

@@ -21,6 +21,8 @@ inline constexpr std::uint64_t EXTENDED_BASE = 0x10'0000;        // RAM up to th
 inline constexpr std::uint64_t PCI_WINDOW32_BASE = 0xc000'0000;  // BARs below 4 GiB; RAM ends here at the latest
 inline constexpr std::uint64_t IOAPIC_BASE = 0xfec0'0000;
 inline constexpr std::uint64_t IOAPIC_SIZE = 0x1000;
+inline constexpr std::uint64_t HPET_BASE = 0xfed0'0000;  // pc
+inline constexpr std::uint64_t HPET_SIZE = 0x400;
 inline constexpr std::uint64_t LAPIC_BASE = 0xfee0'0000;
 inline constexpr std::uint64_t LAPIC_SIZE = 0x1000;
 inline constexpr std::uint64_t ABOVE_4G_BASE = 0x1'0000'0000;  // the rest of the RAM, then 64-bit BARs
@@ -121,6 +123,10 @@ constexpr unsigned pirq_of_line(unsigned line) { return (line + 3) % 4; }
 inline constexpr std::array<std::uint8_t, 5> PIRQ_TARGETS = {3, 5, 7, 10, 11};
 /// `pin` counts from 0 (INTA). Neighbouring slots start at different pins (PCI 3.0 2.2.6).
 constexpr unsigned pci_gsi(unsigned slot, unsigned pin) { return PCI_FIRST_GSI + (slot + pin) % PCI_GSI_COUNT; }
+
+/// IOAPIC pins that nothing else uses: the HPET's timers may be routed there.
+inline constexpr unsigned HPET_FIRST_GSI = PCI_FIRST_GSI + PCI_GSI_COUNT;
+inline constexpr unsigned HPET_GSI_COUNT = 4;
 
 inline constexpr std::uint8_t IOAPIC_ID = 0;  // its id register; xAPIC systems don't arbitrate by it
 

@@ -28,6 +28,7 @@
 #include "devices/irq/pic8259.h"
 #include "devices/legacy/coprocessor_error.h"
 #include "devices/legacy/debug_exit.h"
+#include "devices/legacy/hpet.h"
 #include "devices/legacy/i8042.h"
 #include "devices/legacy/pit8254.h"
 #include "devices/legacy/post_code.h"
@@ -71,6 +72,8 @@ struct Mainboard::LegacyIo {
   Wire intr;
   devices::Pic8259Pair pic{intr};
   std::deque<devices::IrqSplit> isa_lines;  // 8259 input and IOAPIC pin of one interrupt
+  std::unique_ptr<devices::ReplaceableIrq> timer_irq, rtc_irq;  // of the 8254 and the RTC, or of the HPET
+  std::unique_ptr<devices::Hpet> hpet;
   std::unique_ptr<devices::Pit8254> pit;
   std::unique_ptr<devices::RtcCmos> rtc;
   std::unique_ptr<devices::Ps2Keyboard> keyboard;
@@ -181,11 +184,21 @@ Result<void> Mainboard::plug_legacy() {
   TRY_VOID(plug_port(layout::PIC_SLAVE_PORT, 2, io.pic.slave(), "8259 slave"));
   TRY_VOID(plug_port(layout::ELCR_PORT, 2, io.pic.elcr(), "ELCR"));
 
-  io.pit = std::make_unique<devices::Pit8254>(isa_irq(layout::TIMER_IRQ), supply_.timers);
+  io.timer_irq = std::make_unique<devices::ReplaceableIrq>(isa_irq(layout::TIMER_IRQ));
+  io.rtc_irq = std::make_unique<devices::ReplaceableIrq>(isa_irq(layout::RTC_IRQ));
+  devices::Hpet::Wiring hpet{*io.timer_irq, *io.rtc_irq, {}, [this](std::uint64_t address, std::uint32_t data) {
+                               apic_bus_.msi(address, data);
+                             }};
+  for (unsigned pin = layout::HPET_FIRST_GSI; pin < layout::HPET_FIRST_GSI + layout::HPET_GSI_COUNT; ++pin)
+    hpet.pins[pin] = &io_apic_.input(pin);
+  io.hpet = std::make_unique<devices::Hpet>(hpet, supply_.timers);
+  TRY_VOID(plug_memory(layout::HPET_BASE, layout::HPET_SIZE, *io.hpet, "HPET"));
+
+  io.pit = std::make_unique<devices::Pit8254>(io.timer_irq->legacy(), supply_.timers);
   TRY_VOID(plug_port(layout::PIT_PORT, 4, *io.pit, "8254"));
   TRY_VOID(plug_port(layout::PORT_61, 1, io.pit->port61(), "port 61h"));
 
-  io.rtc = std::make_unique<devices::RtcCmos>(isa_irq(layout::RTC_IRQ), supply_.timers);
+  io.rtc = std::make_unique<devices::RtcCmos>(io.rtc_irq->legacy(), supply_.timers);
   TRY_VOID(plug_port(layout::RTC_PORT, 2, *io.rtc, "RTC"));
 
   io.keyboard = std::make_unique<devices::Ps2Keyboard>(supply_.timers);

@@ -1,4 +1,4 @@
-// RSDP, XSDT, FADT, FACS, MADT, DSDT and SSDT as bytes.
+// RSDP, XSDT, FADT, FACS, MADT, HPET, DSDT and SSDT as bytes.
 #include "devices/acpi/acpi_tables.h"
 
 #include <cstring>
@@ -243,6 +243,21 @@ std::vector<std::byte> madt(const AcpiPlatform& platform) {
   return table("APIC", 5, body);
 }
 
+/// IA-PC high precision event timer table (HPET specification 1.0a 3.2.4).
+std::vector<std::byte> hpet(const AcpiPlatform& platform) {
+  struct [[gnu::packed]] Hpet {
+    std::uint32_t block_id;
+    GenericAddress base;
+    std::uint8_t number = 0;
+    std::uint16_t minimum_ticks;
+    std::uint8_t page_protection = 0;
+  };
+  static_assert(sizeof(Hpet) == 20);
+  // So many ticks between interrupts of a periodic timer lose none: 100 us.
+  const Hpet body{.block_id = platform.hpet_block_id, .base = {0, 64, 0, 0, platform.hpet_base}, .minimum_ticks = 10000};
+  return table("HPET", 1, std::as_bytes(std::span(&body, 1)));
+}
+
 /// _CRS and _PRT of the PCI host bridge that the DSDT declares.
 std::vector<std::byte> ssdt(const AcpiPlatform& platform) {
   aml::Bytes resources = aml::resource_bus_numbers(0, 0);
@@ -305,6 +320,7 @@ Image build_image(const AcpiPlatform& platform, GuestPhys base) {
   std::vector<std::byte> entries;
   append(entries, std::uint64_t{fadt_at + origin});
   for (const auto& bytes : {madt(platform), ssdt(platform)}) append(entries, std::uint64_t{piece.add(bytes)});
+  if (platform.hpet_base != 0) append(entries, std::uint64_t{piece.add(hpet(platform))});
   const std::vector<std::byte> xsdt = table("XSDT", 1, entries);
   const std::uint32_t xsdt_at = piece.add(xsdt) - origin;
   for (std::uint32_t i = 0; i < entries.size(); i += 8)

@@ -25,6 +25,8 @@ struct AcpiPlatform {
   std::uint16_t pm_port = 0;     ///< AcpiPm's or AcpiSleep's first port
   std::uint16_t reset_port = 0;  ///< not hardware_reduced: reset control register (value 6)
   std::uint8_t sci_irq = 9;
+  std::uint64_t hpet_base = 0;      ///< 0: there is none
+  std::uint32_t hpet_block_id = 0;  ///< the low half of its capabilities
 
   /// ISA interrupts that do not enter the IOAPIC at the pin of their number, or are not edge-triggered.
   struct InterruptOverride {
