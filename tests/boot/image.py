@@ -133,8 +133,8 @@ def live(image, folder, key, options):
         say("reboot")
         for number in range(3):
             guest.type("\x01c")
-            guest.expect("veneer> |monitor", 60)
-            guest.type("reset\n")
+            guest.expect(r"\(veneer\) ", 60)
+            guest.type("reset\n\x01c")
             guest.expect("GRUB", 200)
             guest.expect("login: ", 300)
             say(f"reset {number + 1}")
