@@ -135,6 +135,30 @@ TEST(Options, ImageOfAnUnknownSystem) {
   EXPECT_EQ(status_of(outcome), 2);
   EXPECT_NE(outcome.complaint.find("known: debian"), std::string::npos);
 }
+TEST(Options, ImageBuild) {
+  const Outcome outcome =
+      parse({"image", "build", "debian", "-o", "a.qcow2", "--size", "20G", "--packages", "vim,nginx", "--user", "anna"});
+  ASSERT_TRUE(std::holds_alternative<ImageBuild>(outcome.parsed));
+  const auto& build = std::get<ImageBuild>(outcome.parsed);
+  EXPECT_EQ(build.output, "a.qcow2");
+  EXPECT_EQ(build.debian.size_bytes, 20ull << 30);
+  EXPECT_EQ(build.debian.packages, (std::vector<std::string>{"vim", "nginx"}));
+  EXPECT_EQ(build.debian.user, "anna");
+}
+TEST(Options, ImageNeedsAnOutput) { EXPECT_EQ(status_of(parse({"image", "build", "debian"})), 2); }
+TEST(Options, SmallImageIsAUsageError) {
+  const Outcome outcome = parse({"image", "build", "debian", "-o", "a.qcow2", "--size", "100M"});
+  EXPECT_EQ(status_of(outcome), 2);
+  EXPECT_NE(outcome.complaint.find("at least 2G"), std::string::npos);
+}
+TEST(Options, SeedComesBehindTheDisks) {
+  const Outcome outcome = parse({"run", "--cloud-init", "user=anna", "--disk", "b.img", "a.img"});
+  ASSERT_TRUE(std::holds_alternative<RunOptions>(outcome.parsed));
+  const auto& disks = std::get<RunOptions>(outcome.parsed).config.disks;
+  ASSERT_EQ(disks.size(), 3u);
+  EXPECT_EQ(disks[2].path, "cloud-init:user=anna");
+  EXPECT_TRUE(disks[2].open.read_only);
+}
 TEST(Options, DiskCommandNeedsToKnowWhat) { EXPECT_EQ(status_of(parse({"disk"})), 2); }
 TEST(Options, DiskFormatThatIsNotOpenedIsNamed) {
   const Outcome outcome = parse({"disk", "convert", "-f", "vmdk", "a", "b"});

@@ -7,25 +7,27 @@ keeps the console. The disk stays as build/guest/installed.qcow2.
 """
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
 
 from guest import GUEST_DIR, VENEER, Guest
 
-# What the installer's text frontend says, in this order; each with the seconds it may take (times VENEER_TIMEOUT_SCALE).
+# The titles that the installer's text frontend prints, in their order; each with the seconds it may take to come (times
+# VENEER_TIMEOUT_SCALE).
 STAGES = [
     ("GRUB starts the installer's kernel", r"Install Debian", 120),
-    ("the installer's menu has begun", r"Detecting network hardware|Configuring the network|Loading additional components|"
-                                       r"Starting (up|the) |Detecting", 600),
-    ("components come over the network", r"Retrieving ", 900),
-    ("the disk is partitioned", r"Starting up the partitioner|[Ff]ormatting|Creating ext4", 1200),
-    ("the base system is being installed", r"Installing the base system|Validating|Unpacking the base system|Retrieving",
-     1200),
-    ("the kernel is being installed", r"linux-image", 3600),
-    ("GRUB is being installed", r"Installing GRUB|grub-installer|Running \"grub-install", 3600),
-    ("the installation is complete", r"Finishing the installation|Installation complete|[Rr]unning .*finish", 1200),
+    ("the installer looks for the network", r"Detecting network hardware", 600),
+    ("it has an address", r"Configuring the network with DHCP", 600),
+    ("the mirror answers, and its signature is good", r"Loading additional components", 600),
+    ("the disk is partitioned", r"Starting up the partitioner", 1800),
+    ("the base system is being installed", r"Installing the base system", 1200),
+    ("more software is being installed", r"Select and install software", 5400),
+    ("GRUB is being installed", r"Installing GRUB boot loader", 3600),
+    ("the installation is complete", r"Finishing the installation", 1800),
 ]
+NO_COMPONENTS = r"failed to download a file from the mirror"
 
 
 def say(started, text):
@@ -40,7 +42,10 @@ def install(disk, iso, cpus, flags, started):
                "--net", "user", "--no-reboot", *flags]
     with Guest(command=command) as guest:
         for what, pattern, seconds in STAGES:
-            guest.expect(pattern, seconds)
+            found = guest.expect(f"{pattern}|{NO_COMPONENTS}", seconds)
+            if re.match(NO_COMPONENTS, found[0]):
+                raise SystemExit("the installer cannot fetch its components: the mirror that this host reaches has no .udeb files "
+                                 "(try http://deb.debian.org/debian/pool/main/a/anna/), or not those of the installer's version")
             say(started, what)
         status = guest.wait(1200)
         if status != 0:
