@@ -249,17 +249,21 @@ Result<void> Disk::carry_out(Image& image, const IoRequest& request) {
 
 // ---- Requests end -------------------------------------------------------------------------------------------------
 
-/// Any thread. Whoever finds the list empty takes the board lock and completes it; the others only append.
+/// Any thread. One waits for the board lock and completes what is there then; the others only append. If each who finds
+/// the list empty waited, all workers could wait for somebody who holds the lock and waits for them in settle().
 void Disk::worker_finished(JobPtr job) {
-  bool first = false;
   {
     const std::lock_guard hold(finished_mutex_);
-    first = finished_.empty();
     finished_.push_back(std::move(job));
     finished_changed_.notify_all();
+    if (std::exchange(completer_waits_, true)) return;
   }
-  if (!first || ending_) return;
+  if (ending_) return;
   const std::lock_guard hold(board_lock_);
+  {
+    const std::lock_guard hold_list(finished_mutex_);
+    completer_waits_ = false;  // what comes from here on may be too late for us
+  }
   if (!ending_) run_finished();
 }
 

@@ -148,7 +148,8 @@ class Disk final : public Backend {
 
   std::mutex finished_mutex_;
   std::condition_variable finished_changed_;
-  std::vector<JobPtr> finished_;  // guarded by finished_mutex_
+  std::vector<JobPtr> finished_;  // guarded by finished_mutex_, as the next
+  bool completer_waits_ = false;  // somebody is about to take the board lock and complete them
   std::atomic<bool> ending_{false};
   std::unique_ptr<WorkerPool> workers_;  // last: its threads use the rest
 };

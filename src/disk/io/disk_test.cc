@@ -308,6 +308,19 @@ TEST_F(DiskTest, SettleWaitsForWhatRuns) {
   EXPECT_TRUE(ready(end, std::chrono::milliseconds(0)));
 }
 
+TEST_F(DiskTest, SettlingOftenUnderOneLockLeavesWorkersToWork) {
+  in_memory();
+  unsigned done = 0;
+  ::alarm(60);  // should all workers wait for the lock, nobody is left to end the wait in settle()
+  const std::lock_guard hold(lock);
+  for (unsigned i = 0; i < 32; ++i) {
+    disk->submit({.kind = IoKind::Flush, .done = [&done](IoStatus) { ++done; }});
+    disk->settle();
+  }
+  ::alarm(0);
+  EXPECT_EQ(done, 32u);
+}
+
 TEST_F(DiskTest, CancelGivesUpWhatIsStopped) {
   in_memory().fail_with = ENOSPC;
   auto data = pattern(512, 1);
