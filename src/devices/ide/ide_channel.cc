@@ -192,24 +192,17 @@ void IdeChannel::next_block_out() {
 }
 
 void IdeChannel::fetch() {
-  const auto bytes = static_cast<std::size_t>(std::min<std::uint64_t>(disk_left_, buffer_bytes));
-  status_ = BSY;
-  waiting_ = true;
-  disk::IoRequest request{disk::IoKind::Read, disk_offset_, bytes, {{buffer_.data(), bytes}}};
-  request.done = [this, bytes, generation = generation_](disk::IoStatus status) {
-    if (generation == generation_) disk_done(status, false, bytes);
-  };
-  disk::Backend& backend = *drive().backend;
-  backend.submit(std::move(request));
-  backend.start();
+  ask_disk(disk::IoKind::Read, static_cast<std::size_t>(std::min<std::uint64_t>(disk_left_, buffer_bytes)));
 }
 
-void IdeChannel::store(std::size_t bytes) {
+void IdeChannel::store(std::size_t bytes) { ask_disk(disk::IoKind::Write, bytes); }
+
+void IdeChannel::ask_disk(disk::IoKind kind, std::size_t bytes) {
   status_ = BSY;
   waiting_ = true;
-  disk::IoRequest request{disk::IoKind::Write, disk_offset_, bytes, {{buffer_.data(), bytes}}};
-  request.done = [this, bytes, generation = generation_](disk::IoStatus status) {
-    if (generation == generation_) disk_done(status, true, bytes);
+  disk::IoRequest request{kind, disk_offset_, bytes, {{buffer_.data(), bytes}}};
+  request.done = [this, kind, bytes, generation = generation_](disk::IoStatus status) {
+    if (generation == generation_) disk_done(status, kind == disk::IoKind::Write, bytes);
   };
   disk::Backend& backend = *drive().backend;
   backend.submit(std::move(request));
@@ -227,6 +220,15 @@ void IdeChannel::disk_done(disk::IoStatus status, bool write, std::size_t bytes)
   disk_left_ -= bytes;
   position_ = 0;
   end_ = write ? 0 : bytes;
+  // A disk that answers at once would call us from inside our own request, as deep as the command is long.
+  piece_done_ = true;
+  if (std::exchange(advancing_, true)) return;
+  while (std::exchange(piece_done_, false)) advance();
+  advancing_ = false;
+}
+
+/// The disk has done its part of a piece.
+void IdeChannel::advance() {
   switch (mode_) {
     case Mode::PioIn:
       return next_block_in();
@@ -322,10 +324,14 @@ void IdeChannel::restore(machine::SnapshotReader& in) {
   in.get(disk_offset_);
   in.get(disk_left_);
   const std::uint64_t size = drive().backend ? drive().backend->size_bytes() : 0;
-  const bool sane = mode < static_cast<std::uint8_t>(Mode::count) && position_ <= end_ + block_end_ &&
-                    end_ <= buffer_bytes && block_end_ <= buffer_bytes && position_ <= buffer_bytes &&
-                    block_bytes_ <= buffer_bytes && disk_offset_ <= size && disk_left_ <= size - disk_offset_ &&
-                    (block_bytes_ != 0 || mode == 0);
+  const auto is = [mode](Mode which) { return mode == static_cast<std::uint8_t>(which); };
+  const bool in_data = is(Mode::PioIn) || is(Mode::DmaIn);
+  // What is left from earlier commands, maybe of the other drive, means nothing.
+  const bool moving = in_data || is(Mode::PioOut) || is(Mode::DmaOut);
+  const bool sane = mode < static_cast<std::uint8_t>(Mode::count) && end_ <= buffer_bytes &&
+                    block_end_ <= buffer_bytes && position_ <= (in_data ? end_ : std::max(end_, block_end_)) &&
+                    block_bytes_ <= buffer_bytes &&
+                    (!moving || (block_bytes_ != 0 && disk_offset_ <= size && disk_left_ <= size - disk_offset_));
   mode_ = sane ? static_cast<Mode>(mode) : Mode::None;
   if (!sane) {
     in.fail();

@@ -106,6 +106,8 @@ class IdeChannel final : public machine::Device {
   void start_out(Mode mode, std::size_t block_bytes);
   void fetch();
   void store(std::size_t bytes);
+  void ask_disk(disk::IoKind kind, std::size_t bytes);
+  void advance();
   void disk_done(disk::IoStatus status, bool write, std::size_t bytes);
   void next_block_in();
   void next_block_out();
@@ -125,6 +127,8 @@ class IdeChannel final : public machine::Device {
 
   Mode mode_ = Mode::None;
   bool waiting_ = false;          ///< for the backend
+  bool piece_done_ = false;       ///< the backend has answered, and advance() is to follow
+  bool advancing_ = false;        ///< inside advance()
   std::uint32_t generation_ = 0;  ///< answers of the backend to older commands count for nothing
   std::vector<std::uint8_t> buffer_;
   std::size_t position_ = 0, end_ = 0;  ///< data in the buffer that is still to be moved

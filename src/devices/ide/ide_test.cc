@@ -1,6 +1,7 @@
 // IDE: PIO, DMA and packets as drivers use them, and drivers that ask for nonsense.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "devices/ide/ata.h"
@@ -106,6 +107,57 @@ TEST_F(IdeTest, DmaWriteReachesTheDisk) {
   start_dma(0x4000, 512, false);
   EXPECT_EQ(status(), DRDY | DSC);
   EXPECT_EQ(disk.bytes[7 * 512], std::byte{0xef});
+}
+
+/// Answers from inside start(), and knows how deep it was called.
+class DeepBackend final : public testing::FakeBackend {
+ public:
+  using FakeBackend::FakeBackend;
+  void start() override {
+    deepest = std::max(deepest, ++depth);
+    FakeBackend::start();
+    --depth;
+  }
+  unsigned depth = 0, deepest = 0;
+};
+
+TEST_F(IdeTest, LongCommandsOfDisksThatAnswerAtOnceNeedNoDeepStack) {
+  DeepBackend deep(0x1'0000 * 512);
+  IdeChannel with_deep{irq, memory};
+  with_deep.attach(0, IdeDriveKind::Disk, deep);
+  with_deep.reset();
+  // Descriptors of 64 KiB each, all of the same RAM; the table ends with the command.
+  for (std::uint32_t i = 0; i < 512; ++i) {
+    const std::uint32_t entry[2] = {0x1'0000, i == 511 ? 0x8000'0000 : 0};
+    ASSERT_TRUE(memory.write_value(GuestPhys{0x2'0000 + 8 * i}, entry));
+  }
+  for (unsigned i = 0; i < 4; ++i) with_deep.bus_master().write(4 + i, static_cast<std::uint8_t>(0x2'0000u >> (8 * i)));
+  for (const unsigned reg : {SECTOR_COUNT, LBA_LOW, LBA_MID, LBA_HIGH})
+    for (unsigned twice = 0; twice < 2; ++twice) out8(with_deep, reg, 0);
+  out8(with_deep, DEVICE, LBA);
+  out8(with_deep, STATUS_COMMAND, 0x25);  // READ DMA EXT, count 0: 65536 sectors
+  with_deep.bus_master().write(0, 9);
+  EXPECT_EQ(in8(with_deep, STATUS_COMMAND), DRDY | DSC);
+  EXPECT_EQ(deep.requests, 512u);
+  EXPECT_LE(deep.deepest, 2u);
+}
+
+TEST_F(IdeTest, StateComesBackWhenTheSmallerDriveIsSelectedAfterwards) {
+  start(0x20, 1000, 1);
+  for (unsigned i = 0; i < 256; ++i) (void)channel.read(DATA, 2);
+  out8(channel, DEVICE, 0x10);
+  const std::vector<std::byte> state = testing::saved(channel);
+  EXPECT_TRUE(testing::restore(channel, state));
+  EXPECT_EQ(testing::saved(channel), state);
+}
+
+TEST_F(IdeTest, StateComesBackInTheMiddleOfTheFirstPacket) {
+  out8(channel, DEVICE, 0x10);
+  out8(channel, STATUS_COMMAND, 0xa0);
+  channel.write(DATA, 2, 0x12);
+  const std::vector<std::byte> state = testing::saved(channel);
+  EXPECT_TRUE(testing::restore(channel, state));
+  EXPECT_EQ(testing::saved(channel), state);
 }
 
 TEST_F(IdeTest, DmaIntoNothingIsAnError) {

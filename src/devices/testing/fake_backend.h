@@ -11,7 +11,7 @@
 
 namespace veneer::devices::testing {
 
-class FakeBackend final : public disk::Backend {
+class FakeBackend : public disk::Backend {
  public:
   explicit FakeBackend(std::size_t size) : bytes(size) {}
 
@@ -42,7 +42,8 @@ class FakeBackend final : public disk::Backend {
     for (disk::IoRequest& request : std::exchange(held, {})) {
       if (answer == disk::IoStatus::Ok) carry_out(request);
       last = std::move(request);
-      last.done(answer);
+      const auto done = last.done;  // may submit the next one, which becomes the last
+      done(answer);
     }
   }
   /// Forgets what is held, as when another process takes over.
