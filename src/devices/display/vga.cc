@@ -16,6 +16,10 @@ constexpr std::uint16_t VBE_ID = 0xb0c5;
 constexpr std::uint16_t VBE_GETCAPS = 0x02, VBE_NO_CLEAR = 0x80;
 constexpr std::uint16_t most_x = 2560, most_y = 1600;
 
+constexpr bool color_depth(unsigned bits) {
+  return bits == 4 || bits == 8 || bits == 15 || bits == 16 || bits == 24 || bits == 32;
+}
+
 constexpr std::size_t page = 4096;
 
 }  // namespace
@@ -199,7 +203,7 @@ void Vga::write_vbe(std::uint16_t index, std::uint16_t value) {
       return;
     case BPP:
       if (value == 0) value = 8;
-      if (value == 4 || value == 8 || value == 15 || value == 16 || value == 24 || value == 32) vbe_[BPP] = value;
+      if (color_depth(value)) vbe_[BPP] = value;
       return;
     case ENABLE: {
       const bool was = vbe_enabled();
@@ -290,8 +294,14 @@ void Vga::restore(machine::SnapshotReader& in) {
     in.fail();
     dac_part_ = 0;
   }
+  for (std::size_t i = 0; i < sequencer_.size(); ++i) sequencer_[i] &= sequencer_bits[i];
+  for (std::size_t i = 0; i < graphics_.size(); ++i) graphics_[i] &= graphics_bits[i];
   vbe_[XRES] = std::min<std::uint16_t>(vbe_[XRES], most_x);
   vbe_[YRES] = std::min<std::uint16_t>(vbe_[YRES], most_y);
+  if (vbe_[BPP] != 0 && !color_depth(vbe_[BPP])) {
+    in.fail();
+    vbe_[BPP] = 8;
+  }
   vbe_[BANK] = vbe_[BANK] % (memory_bytes / 0x1'0000);
   std::memset(memory_.get(), 0, memory_bytes);
   const auto count = in.get<std::uint32_t>();

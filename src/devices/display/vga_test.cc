@@ -165,6 +165,23 @@ TEST_F(VgaTest, StateComesBack) {
   EXPECT_EQ(vga.text()[0], 'X');
 }
 
+TEST_F(VgaTest, DamagedStateKeepsRegistersInTheirBounds) {
+  vbe(64, 64, 32);
+  machine::SnapshotWriter out;
+  vga.save(out);
+  std::vector<std::byte> state = out.data();
+  // All registers that are not the palette's; the video memory is behind them.
+  constexpr std::size_t name_bytes = 7, first = 60, after_palette = first + 768;
+  for (std::size_t i = name_bytes; i < first; ++i) state[i] = std::byte{0xff};
+  for (std::size_t i = after_palette; i < after_palette + 36; ++i) state[i] = std::byte{0xff};
+  machine::SnapshotReader in(state);
+  vga.restore(in);
+  EXPECT_FALSE(in.ok());
+  EXPECT_LE(vga.read_vbe(3), 32);
+  (void)vga.picture();
+  for (std::uint32_t offset = 0; offset < 0x2'0000; offset += 0x777) (void)vga.read_window(offset);
+}
+
 TEST_F(VgaTest, PngHasItsChunks) {
   vbe(64, 32, 8);
   const auto png = encode_png(vga.picture());
