@@ -22,7 +22,7 @@ CCACHE := $(shell command -v ccache)
 CMAKE_FLAGS ?= $(if $(CCACHE),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 NINJA := cd $(BUILD) && ninja -j $(JOBS)
 
-.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk hostile scaling fuzz-cpu x86-selftests fuzz-disk stress image image-test install-debian many tidy format clean
+.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk hostile scaling fuzz-cpu x86-selftests fuzz-disk fuzz-devices stress image image-test install-debian many tidy format clean
 
 help:
 	@echo 'make run                 boot a small Linux guest here in the terminal (installs, builds and fetches what it needs)'
@@ -41,6 +41,7 @@ help:
 	@echo 'make fuzz-cpu SECONDS=60 compare the CPU engine with the host CPU on random 64-bit code (BITS=32, BITS=16; SEED=n)'
 	@echo 'make x86-selftests       the Linux kernel'"'"'s x86 selftests in a guest'
 	@echo 'make fuzz-disk SECONDS=60 damaged disk images, with libFuzzer (needs clang)'
+	@echo 'make fuzz-devices SECONDS=60 every device, driven by a hostile guest, under the sanitizers (SEED=n)'
 	@echo 'make build | all         veneer alone | veneer and all tests and tools'
 	@echo 'make guest | programs    the guest images: the demo guest | the one with real programs'
 	@echo 'make hostile SECONDS=3600  a hostile kernel on 2 to 8 virtual CPUs | scaling: loads on one and two, against native'
@@ -153,6 +154,12 @@ scaling: build guest
 
 fuzz-disk: setup
 	tests/disk/fuzz/fuzz.sh $(BUILD) $(SECONDS)
+
+# Always under the sanitizers, in a build of their own.
+fuzz-devices: setup
+	@$(MAKE) -s --no-print-directory BUILD=$(BUILD)-asan PRESET=asan $(BUILD)-asan/build.ninja
+	@cd $(BUILD)-asan && ninja -j $(JOBS) fuzz_devices
+	$(BUILD)-asan/bin/fuzz_devices --seconds $(SECONDS) --seed $(SEED)
 
 tidy: configure
 	@scripts/tidy.sh $(BUILD)

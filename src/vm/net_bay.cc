@@ -102,6 +102,13 @@ void NetBay::resume() {
   for (const auto& bay : bays_) bay->link->resume();
 }
 
+std::vector<net::Card*> NetBay::cards() const {
+  std::vector<net::Card*> out;
+  for (const auto& bay : bays_)
+    out.push_back(bay->virtio ? static_cast<net::Card*>(bay->virtio.get()) : static_cast<net::Card*>(bay->e1000.get()));
+  return out;
+}
+
 bool NetBay::set_link(const std::string& label, bool up) {
   for (const auto& bay : bays_) {
     if (bay->label != label) continue;

@@ -9,6 +9,7 @@
 #include "devices/pci/pci_bus.h"
 #include "machine/bus.h"
 #include "machine/guest_memory.h"
+#include "net/card.h"
 #include "vm/config.h"
 
 namespace veneer::vm {
@@ -32,6 +33,9 @@ class NetBay {
   /// While the machine stands still no frame moves.
   void pause();
   void resume();
+
+  /// The cards, for whoever carries their frames in place of the links' threads (tests/devices_fuzz). Not after start().
+  std::vector<net::Card*> cards() const;
 
   /// What of it a saved machine has: "no network card", "a virtio card with 1 queue pair".
   std::string parts() const;
