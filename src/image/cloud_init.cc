@@ -23,7 +23,7 @@ constexpr std::uint64_t file_bytes_max = 1 * MiB;
 
 /// What user-data may begin with (cloud-init ignores everything else, with a warning that nobody sees).
 constexpr std::array<std::string_view, 9> user_data_beginnings = {
-    "#cloud-config", "#!", "#include", "#cloud-boothook", "#part-handler", "## template: jinja", "Content-Type:",
+    "#cloud-config", "#!",      "#include", "#cloud-boothook", "#part-handler", "## template: jinja", "Content-Type:",
     "MIME-Version:", "\x1f\x8b"};
 
 Result<std::string> read_small(const std::string& path) {

@@ -23,8 +23,8 @@ struct CommandWatch {
 /// Runs them at the same time, each one's output the next one's input; the first one's input is `input`. They form a
 /// process group of their own (Ctrl-C reaches this process only) and are ended with it.
 ///
-/// Cancelled: they get SIGTERM, and SIGKILL when that does not end them in 20 seconds; an error with ECANCELED. When one
-/// of them fails: an error with its name and the last lines.
+/// Cancelled: they get SIGTERM, and SIGKILL when that does not end them in 20 seconds; an error with ECANCELED. When
+/// one of them fails: an error with its name and the last lines.
 Result<void> run_commands(const std::vector<Command>& commands, std::string_view input, const CommandWatch& watch);
 
 /// Runs one program and answers with what it prints.

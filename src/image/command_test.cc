@@ -36,9 +36,7 @@ TEST(Commands, FailureNamesProgramAndLastWords) {
   EXPECT_NE(text.error().message().find("sh ended with status 3"), std::string::npos);
   EXPECT_NE(text.error().message().find("no luck"), std::string::npos);
 }
-TEST(Commands, FirstOfTwoFailing) {
-  EXPECT_FALSE(run({{{"sh", "-c", "echo part; exit 1"}, {}}, {{"cat"}, {}}}).ok());
-}
+TEST(Commands, FirstOfTwoFailing) { EXPECT_FALSE(run({{{"sh", "-c", "echo part; exit 1"}, {}}, {{"cat"}, {}}}).ok()); }
 TEST(Commands, MissingProgram) {
   const auto text = run({{{"veneer-no-such-program"}, {}}});
   ASSERT_FALSE(text.ok());
@@ -67,10 +65,10 @@ TEST(Commands, CancelLetsThemCleanUp) {
     text += line;
     ready = true;
   };
-  EXPECT_FALSE(run_commands({{{"sh", "-c", "trap 'echo cleaned; exit 1' TERM; echo ready; while :; do sleep 0.1; done"},
-                              {}}},
-                            "", watch)
-                   .ok());
+  EXPECT_FALSE(
+      run_commands({{{"sh", "-c", "trap 'echo cleaned; exit 1' TERM; echo ready; while :; do sleep 0.1; done"}, {}}},
+                   "", watch)
+          .ok());
   EXPECT_TRUE(text.ends_with("cleaned")) << text;  // the shell may say in between that its sleep was terminated
 }
 

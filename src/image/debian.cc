@@ -49,8 +49,8 @@ constexpr std::array<Tool, 6> tools = {{{"mmdebstrap", "mmdebstrap", false},
 
 bool is_root() { return ::geteuid() == 0; }
 
-/// In front of a command that works on the system's files: it sees itself as root, and the files' owners as they will be
-/// in the guest. Who is root already needs no namespace.
+/// In front of a command that works on the system's files: it sees itself as root, and the files' owners as they will
+/// be in the guest. Who is root already needs no namespace.
 std::vector<std::string> as_root(std::vector<std::string> argv) {
   if (is_root()) return argv;
   std::vector<std::string> all = {"unshare", "--map-root-user", "--map-auto", "--"};
@@ -84,8 +84,8 @@ Result<std::vector<std::uint8_t>> read_file(const std::string& path) {
 
 Result<void> write_at(const Fd& file, std::uint64_t sector, std::span<const std::uint8_t> bytes) {
   for (std::size_t done = 0; done < bytes.size();) {
-    const ssize_t n =
-        ::pwrite(file.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(sector * sector_bytes + done));
+    const ssize_t n = ::pwrite(file.get(), bytes.data() + done, bytes.size() - done,
+                               static_cast<off_t>(sector * sector_bytes + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return Error::from_errno("writing the disk", errno);
     done += static_cast<std::size_t>(n);
@@ -131,8 +131,8 @@ class Build {
 
   /// mmdebstrap's archive goes through a pipe into tar, which gives the files the owners that the system shall have.
   Result<void> install() {
-    const auto targets = output_of({"apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)",
-                                    "Identifier: Packages"});
+    const auto targets = output_of(
+        {"apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Identifier: Packages"});
     std::string packages;
     for (const std::string& package : debian_packages(options_)) packages += (packages.empty() ? "" : ",") + package;
     Command bootstrap{{"mmdebstrap", is_root() ? "--mode=root" : "--mode=unshare", "--format=tar", "--verbose",
@@ -194,21 +194,21 @@ class Build {
       return Error::from_errno(fmt::format("making {}", raw_), errno);
     // All features by name: GRUB 2.06 cannot read what newer mke2fs turn on by themselves.
     const std::string config = work_ + "/mke2fs.conf";
-    TRY_VOID(write_file(config, "[defaults]\n"
-                                "\tbase_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr,"
-                                "has_journal,extent,huge_file,flex_bg,64bit,dir_nlink,extra_isize,metadata_csum\n"
-                                "\tdefault_mntopts = acl,user_xattr\n\tenable_periodic_fsck = 0\n"
-                                "\tblocksize = 4096\n\tinode_size = 256\n\tinode_ratio = 16384\n"
-                                "[fs_types]\n\text4 = {\n\t}\n"));
+    TRY_VOID(write_file(config,
+                        "[defaults]\n"
+                        "\tbase_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr,"
+                        "has_journal,extent,huge_file,flex_bg,64bit,dir_nlink,extra_isize,metadata_csum\n"
+                        "\tdefault_mntopts = acl,user_xattr\n\tenable_periodic_fsck = 0\n"
+                        "\tblocksize = 4096\n\tinode_size = 256\n\tinode_ratio = 16384\n"
+                        "[fs_types]\n\text4 = {\n\t}\n"));
     const std::uint64_t kib = (root_last_ + 1 - root_first) * sector_bytes / KiB;
-    auto done = run_commands({{as_root({"mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-U", names_.root.text(), "-E",
-                                        fmt::format("offset={},lazy_itable_init=0,lazy_journal_init=0",
-                                                    root_first * sector_bytes),
-                                        "-d", root_, raw_, fmt::format("{}k", kib)}),
-                               {"MKE2FS_CONFIG=" + config}}},
-                             "", commands());
-    if (!done)
-      return std::move(done).error().context(fmt::format("a file system of {} MiB for the system", kib / KiB));
+    auto done = run_commands(
+        {{as_root({"mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-U", names_.root.text(), "-E",
+                   fmt::format("offset={},lazy_itable_init=0,lazy_journal_init=0", root_first * sector_bytes), "-d",
+                   root_, raw_, fmt::format("{}k", kib)}),
+          {"MKE2FS_CONFIG=" + config}}},
+        "", commands());
+    if (!done) return std::move(done).error().context(fmt::format("a file system of {} MiB for the system", kib / KiB));
     return {};
   }
 

@@ -65,7 +65,8 @@ ExecStartPre=/usr/sbin/sshd -t
 
 /// Modules in GRUB's core images: enough to reach the file system and to boot from it without loading another one.
 constexpr const char* grub_modules =
-    "part_gpt part_msdos ext2 search search_fs_uuid search_label configfile normal linux serial terminal gzio echo test "
+    "part_gpt part_msdos ext2 search search_fs_uuid search_label configfile normal linux serial terminal gzio echo "
+    "test "
     "ls cat halt reboot minicmd all_video";
 
 std::string quoted(const std::string& text) {
@@ -135,10 +136,24 @@ cp -r /usr/lib/grub/i386-pc /usr/lib/grub/x86_64-efi /boot/grub/
 }
 
 std::vector<std::string> debian_packages(const DebianOptions& options) {
-  std::vector<std::string> packages = {
-      "linux-image-amd64", "initramfs-tools", "zstd", "systemd-sysv", "dbus", "systemd-resolved", "systemd-timesyncd",
-      "libpam-systemd", "grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "openssh-server", "sudo", "iproute2",
-      "iputils-ping", "ca-certificates", "dosfstools", "less"};
+  std::vector<std::string> packages = {"linux-image-amd64",
+                                       "initramfs-tools",
+                                       "zstd",
+                                       "systemd-sysv",
+                                       "dbus",
+                                       "systemd-resolved",
+                                       "systemd-timesyncd",
+                                       "libpam-systemd",
+                                       "grub2-common",
+                                       "grub-pc-bin",
+                                       "grub-efi-amd64-bin",
+                                       "openssh-server",
+                                       "sudo",
+                                       "iproute2",
+                                       "iputils-ping",
+                                       "ca-certificates",
+                                       "dosfstools",
+                                       "less"};
   packages.insert(packages.end(), options.packages.begin(), options.packages.end());
   return packages;
 }

@@ -48,9 +48,11 @@ TEST(DebianScript, WithAKeyAloneSudoDoesNotAsk) {
   EXPECT_TRUE(has(debian_script(options, names), "'ssh-ed25519 AAAA' >>/home/debian/.ssh/authorized_keys"));
 }
 TEST(DebianSources, FollowTheHost) {
-  const auto sources = debian_sources({}, "http://m/debian/ bookworm main\nhttp://m/debian/ bookworm contrib\n"
-                                          "http://s/ bookworm-security main\nhttp://x/ trixie main\n");
-  EXPECT_EQ(sources, (std::vector<std::string>{"deb http://m/debian/ bookworm main", "deb http://s/ bookworm-security main"}));
+  const auto sources = debian_sources({},
+                                      "http://m/debian/ bookworm main\nhttp://m/debian/ bookworm contrib\n"
+                                      "http://s/ bookworm-security main\nhttp://x/ trixie main\n");
+  EXPECT_EQ(sources,
+            (std::vector<std::string>{"deb http://m/debian/ bookworm main", "deb http://s/ bookworm-security main"}));
 }
 TEST(DebianSources, OfAnotherSuiteAreDebians) {
   const auto sources = debian_sources({}, "http://x/ trixie main\n");

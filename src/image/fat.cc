@@ -49,7 +49,10 @@ struct Geometry {
 };
 
 std::optional<Geometry> try_geometry(std::uint32_t total, bool fat32, std::uint32_t per_cluster) {
-  Geometry g{.fat32 = fat32, .total = total, .reserved = fat32 ? 32u : 1u, .root = fat32 ? 0u : 32u,
+  Geometry g{.fat32 = fat32,
+             .total = total,
+             .reserved = fat32 ? 32u : 1u,
+             .root = fat32 ? 0u : 32u,
              .per_cluster = per_cluster};
   // A little larger than needed: as if the FATs themselves took no room.
   const std::uint32_t most = (total - g.reserved - g.root) / per_cluster + 2;

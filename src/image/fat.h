@@ -1,7 +1,7 @@
 // A FAT file system made from files in memory: EFI system partitions, cloud-init seeds.
 //
-// FAT16 or FAT32, whichever the size calls for; long names where a name is not 8.3 in capitals. Files are contiguous and
-// nothing is free between them, so the bytes that matter are all at the start.
+// FAT16 or FAT32, whichever the size calls for; long names where a name is not 8.3 in capitals. Files are contiguous
+// and nothing is free between them, so the bytes that matter are all at the start.
 //
 // Spec: Microsoft "FAT: General Overview of On-Disk Format" 1.03; names after its chapter "Long Directory Entries".
 #pragma once

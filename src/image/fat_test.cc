@@ -25,8 +25,8 @@ class Volume {
     if (made) bytes_ = std::move(made).value();
     const int fd = ::mkstemp(path_.data());
     ::close(fd);
-    std::ofstream(path_, std::ios::binary).write(reinterpret_cast<const char*>(bytes_.data()),
-                                                 static_cast<std::streamsize>(bytes_.size()));
+    std::ofstream(path_, std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes_.data()), static_cast<std::streamsize>(bytes_.size()));
     EXPECT_EQ(::truncate(path_.c_str(), static_cast<off_t>(size_bytes)), 0);
   }
   ~Volume() { ::unlink(path_.c_str()); }
@@ -105,9 +105,7 @@ TEST(Fat, NamesThatDifferInCaseOnlyAreRefused) {
   EXPECT_FALSE(make_fat({fat16_bytes, "L", 0, 0}, {{"name", ""}, {"NAME", ""}}).ok());
 }
 TEST(Fat, ForbiddenCharacterIsRefused) { EXPECT_FALSE(make_fat({fat16_bytes, "L", 0, 0}, {{"a:b", ""}}).ok()); }
-TEST(Fat, FileAsFolderIsRefused) {
-  EXPECT_FALSE(make_fat({fat16_bytes, "L", 0, 0}, {{"A", ""}, {"A/B", ""}}).ok());
-}
+TEST(Fat, FileAsFolderIsRefused) { EXPECT_FALSE(make_fat({fat16_bytes, "L", 0, 0}, {{"A", ""}, {"A/B", ""}}).ok()); }
 TEST(Fat, SizeThatNoFatHasIsRefused) { EXPECT_FALSE(make_fat({1000, "L", 0, 0}, {}).ok()); }
 
 }  // namespace

@@ -8,7 +8,8 @@
 
 namespace veneer::image {
 
-/// 16 bytes in the order of the text: "c12a7328-..." begins with c1 2a. On disk the first three fields are little-endian.
+/// 16 bytes in the order of the text: "c12a7328-..." begins with c1 2a. On disk the first three fields are
+/// little-endian.
 struct Guid {
   std::array<std::uint8_t, 16> bytes{};
   bool operator==(const Guid&) const = default;

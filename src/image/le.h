@@ -1,4 +1,5 @@
-// Little-endian fields in byte buffers: what is written to disks is laid out by offsets, as the specifications print it.
+// Little-endian fields in byte buffers: what is written to disks is laid out by offsets, as the specifications print
+// it.
 #pragma once
 
 #include <cstddef>
