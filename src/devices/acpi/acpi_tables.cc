@@ -254,7 +254,8 @@ std::vector<std::byte> hpet(const AcpiPlatform& platform) {
   };
   static_assert(sizeof(Hpet) == 20);
   // So many ticks between interrupts of a periodic timer lose none: 100 us.
-  const Hpet body{.block_id = platform.hpet_block_id, .base = {0, 64, 0, 0, platform.hpet_base}, .minimum_ticks = 10000};
+  const Hpet body{
+      .block_id = platform.hpet_block_id, .base = {0, 64, 0, 0, platform.hpet_base}, .minimum_ticks = 10000};
   return table("HPET", 1, std::as_bytes(std::span(&body, 1)));
 }
 
@@ -317,17 +318,22 @@ Image build_image(const AcpiPlatform& platform, GuestPhys base) {
   fadt_pointer(offsetof(Fadt, x_dsdt), 8);
   image.changing.push_back({fadt_at, static_cast<std::uint32_t>(fadt.size())});
 
-  std::vector<std::byte> entries;
-  append(entries, std::uint64_t{fadt_at + origin});
-  for (const auto& bytes : {madt(platform), ssdt(platform)}) append(entries, std::uint64_t{piece.add(bytes)});
-  if (platform.hpet_base != 0) append(entries, std::uint64_t{piece.add(hpet(platform))});
-  const std::vector<std::byte> xsdt = table("XSDT", 1, entries);
-  const std::uint32_t xsdt_at = piece.add(xsdt) - origin;
-  for (std::uint32_t i = 0; i < entries.size(); i += 8)
-    image.pointers.push_back({xsdt_at + static_cast<std::uint32_t>(sizeof(Header)) + i, 8});
-  image.changing.push_back({xsdt_at, static_cast<std::uint32_t>(xsdt.size())});
-
-  image.rsdp.xsdt = xsdt_at + origin;
+  std::vector<std::uint32_t> tables = {fadt_at + origin};
+  for (const auto& bytes : {madt(platform), ssdt(platform)}) tables.push_back(piece.add(bytes));
+  if (platform.hpet_base != 0) tables.push_back(piece.add(hpet(platform)));
+  const auto add_root = [&](std::string_view signature, std::uint8_t size_bytes) {
+    std::vector<std::byte> entries;
+    for (const std::uint32_t at : tables) size_bytes == 4 ? append(entries, at) : append(entries, std::uint64_t{at});
+    const std::vector<std::byte> root = table(signature, 1, entries);
+    const std::uint32_t at = piece.add(root) - origin;
+    for (std::uint32_t i = 0; i < entries.size(); i += size_bytes)
+      image.pointers.push_back({at + static_cast<std::uint32_t>(sizeof(Header)) + i, size_bytes});
+    image.changing.push_back({at, static_cast<std::uint32_t>(root.size())});
+    return at + origin;
+  };
+  // Software of ACPI 1.0 knows only the RSDT, and some (GRUB) takes it for granted.
+  image.rsdp.rsdt = add_root("RSDT", 4);
+  image.rsdp.xsdt = add_root("XSDT", 8);
   image.bytes = piece.take();
   return image;
 }
@@ -398,6 +404,7 @@ AcpiFiles build_acpi_files(const AcpiPlatform& platform) {
     image.bytes[range.at + checksum_at] = std::byte{0};
     script.add_checksum(acpi_tables_file, range.at + static_cast<std::uint32_t>(checksum_at), range.at, range.length);
   }
+  script.add_pointer(acpi_rsdp_file, acpi_tables_file, offsetof(Rsdp, rsdt), 4);
   script.add_pointer(acpi_rsdp_file, acpi_tables_file, offsetof(Rsdp, xsdt), 8);
   script.add_checksum(acpi_rsdp_file, offsetof(Rsdp, checksum), 0, 20);
   script.add_checksum(acpi_rsdp_file, offsetof(Rsdp, extended_checksum), 0, sizeof(Rsdp));

@@ -54,6 +54,7 @@ class AcpiTablesTest : public testing::Test {
       found[std::string(reinterpret_cast<const char*>(bytes.data() + (address - base.value)), 4)] = address;
     }
     found["XSDT"] = xsdt;
+    found["RSDT"] = at<std::uint32_t>(base.value + 16);
     found["DSDT"] = at<std::uint64_t>(found["FACP"] + 140);
     return found;
   }
@@ -68,6 +69,16 @@ TEST_F(AcpiTablesTest, TheRsdpComesFirstWithBothChecksums) {
   EXPECT_EQ(std::memcmp(bytes.data(), "RSD PTR ", 8), 0);
   EXPECT_EQ(sum(std::span(bytes).first(20)), 0u);
   EXPECT_EQ(sum(std::span(bytes).first(36)), 0u);
+}
+
+TEST_F(AcpiTablesTest, RsdtAndXsdtNameTheSameTables) {
+  auto found = tables();
+  const std::uint64_t rsdt = found["RSDT"], xsdt = found["XSDT"];
+  EXPECT_EQ(std::memcmp(bytes.data() + (rsdt - base.value), "RSDT", 4), 0);
+  const unsigned count = (at<std::uint32_t>(xsdt + 4) - 36) / 8;
+  ASSERT_EQ(at<std::uint32_t>(rsdt + 4), 36 + count * 4);
+  for (unsigned i = 0; i < count; ++i)
+    EXPECT_EQ(at<std::uint32_t>(rsdt + 36 + i * 4), at<std::uint64_t>(xsdt + 36 + i * 8)) << i;
 }
 
 TEST_F(AcpiTablesTest, EveryTableSumsToZero) {
@@ -189,6 +200,14 @@ TEST_F(AcpiFilesTest, EveryTableOfTheXsdtIsWhole) {
     const auto table = get<std::uint64_t>(files.tables, entry) - tables_base;
     EXPECT_EQ(sum(std::span(files.tables).subspan(table, get<std::uint32_t>(files.tables, table + 4))), 0u);
   }
+}
+
+TEST_F(AcpiFilesTest, TheRsdtIsWholeAndLeadsToTheSameFadt) {
+  load();
+  const auto rsdt = get<std::uint32_t>(files.rsdp, 16) - tables_base;
+  const auto xsdt = get<std::uint64_t>(files.rsdp, 24) - tables_base;
+  EXPECT_EQ(sum(std::span(files.tables).subspan(rsdt, get<std::uint32_t>(files.tables, rsdt + 4))), 0u);
+  EXPECT_EQ(get<std::uint32_t>(files.tables, rsdt + 36), get<std::uint64_t>(files.tables, xsdt + 36));
 }
 
 TEST_F(AcpiFilesTest, TheFadtLeadsToTheDsdt) {
