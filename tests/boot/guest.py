@@ -16,6 +16,9 @@ GUEST_DIR = os.environ.get("VENEER_GUEST", "build/guest")
 SCALE = float(os.environ.get("VENEER_TIMEOUT_SCALE", "1"))
 # A folder for the console of every run, as it comes: to watch what a long test does.
 LOG_DIR = os.environ.get("VENEER_CONSOLE_LOGS")
+# What moves a terminal's cursor or changes its colours; at the end of a read it may be cut.
+ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[^\[])")
+CUT_ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*)?\Z")
 PROMPT = r"veneer:[^\n]*# "
 
 
@@ -34,7 +37,8 @@ def veneer_command(*flags, cmdline="console=ttyS0 quiet", kernel=None, initrd=No
 class Guest:
     """One run of veneer. Use it in a with statement: it is killed at the end if it still runs."""
 
-    def __init__(self, *flags, terminal=False, wrapper=(), command=None, environment=None, **where):
+    def __init__(self, *flags, terminal=False, wrapper=(), command=None, environment=None, escapes=True, **where):
+        """escapes=False drops ESCAPE: SeaBIOS puts cursor movements into the middle of words."""
         self.started = time.monotonic()
         self.console = ""   # all output so far
         self._read = 0      # how much of it expect() has passed
@@ -52,6 +56,8 @@ class Guest:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                             stderr=self._stderr_file, start_new_session=True, env=environment)
             self._input, self._output = self.process.stdin.fileno(), self.process.stdout.fileno()
+        self._escapes = escapes
+        self._cut = ""  # the beginning of an escape sequence
         self._log = open(f"{LOG_DIR}/console-{self.process.pid}.log", "w", buffering=1) if LOG_DIR else None
         self._closing = False
         self._reader = threading.Thread(target=self._collect, daemon=True)
@@ -71,6 +77,11 @@ class Guest:
                 if self._log:
                     self._log.write(text)
                     self._log.flush()
+                if not self._escapes:
+                    text = ESCAPE.sub("", self._cut + text)
+                    found = CUT_ESCAPE.search(text)
+                    self._cut = found[0] if found else ""
+                    text = text[:len(text) - len(self._cut)]
                 with self._new_output:
                     self.console += text
                     self._new_output.notify_all()
