@@ -2,6 +2,7 @@
 #include "cli/disk_option.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -185,6 +186,15 @@ DiskConfig cdrom_drive(std::string path) {
   drive.interface = vm::DiskInterface::Ide;
   drive.cdrom = true;
   drive.open.read_only = true;
+  drive.open.format = disk::Format::Raw;
+  return drive;
+}
+
+DiskConfig floppy_drive(std::string path) {
+  DiskConfig drive;
+  drive.path = std::move(path);
+  drive.interface = vm::DiskInterface::Floppy;
+  drive.open.read_only = ::access(drive.path.c_str(), F_OK) == 0 && ::access(drive.path.c_str(), W_OK) != 0;
   drive.open.format = disk::Format::Raw;
   return drive;
 }

@@ -11,6 +11,9 @@ namespace veneer::cli {
 /// A CD-ROM drive with this image in it.
 vm::DiskConfig cdrom_drive(std::string path);
 
+/// A floppy drive with that disk in it, write-protected if the file may not be written.
+vm::DiskConfig floppy_drive(std::string path);
+
 /// "disk.qcow2,format=qcow2,readonly,queues=4". A comma in the path is written twice.
 Result<vm::DiskConfig> parse_disk(const std::string& text);
 

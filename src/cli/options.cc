@@ -63,8 +63,7 @@ struct LaterFlag {
   const char* name;
   std::array<const char*, 2> harmless;
 };
-constexpr std::array<LaterFlag, 4> later_flags = {{
-    {"--floppy", {}},
+constexpr std::array<LaterFlag, 3> later_flags = {{
     {"--display", {"none"}},
     {"--direct", {"off", "auto"}},
     {"--share", {}},
@@ -128,12 +127,14 @@ Result<void> parse_boot(const std::string& text, vm::MachineConfig& config) {
     config.boot_order = vm::BootOrder::Disk;
   else if (text == "cdrom")
     config.boot_order = vm::BootOrder::Cdrom;
+  else if (text == "floppy")
+    config.boot_order = vm::BootOrder::Floppy;
   else if (text == "network")
     config.boot_order = vm::BootOrder::Network;
   else if (text == "menu")
     config.boot_menu = true;
   else
-    return Error(fmt::format("\"{}\" is nothing to boot from (known: disk, cdrom, network, menu)", text));
+    return Error(fmt::format("\"{}\" is nothing to boot from (known: disk, cdrom, floppy, network, menu)", text));
   return {};
 }
 
@@ -263,7 +264,7 @@ void add_run_options(CLI::App& run, RunOptions& options) {
            const auto result = parse_boot(text, options.config);
            if (!result) throw CLI::ValidationError("--boot", result.error().message());
          },
-         "What firmware tries first: disk (the default), cdrom, network; menu lets you choose")
+         "What firmware tries first: disk (the default), cdrom, floppy, network; menu lets you choose")
       ->type_name("WHAT")
       ->group("Boot");
   run.add_flag("--no-reboot", options.config.no_reboot, "End when the guest resets, in place of restarting it")
@@ -310,6 +311,16 @@ void add_run_options(CLI::App& run, RunOptions& options) {
            for (const std::string& value : values) options.config.disks.push_back(cdrom_drive(value));
          },
          "A CD-ROM drive with this image (.iso) in it (may be given several times)")
+      ->type_name("FILE")
+      ->allow_extra_args(false)
+      ->group("Devices");
+  run.add_option_function<std::vector<std::string>>(
+         "--floppy",
+         [&options](const std::vector<std::string>& values) {
+           for (const std::string& value : values) options.config.disks.push_back(floppy_drive(value));
+         },
+         "A floppy drive with this image (1.44M, 720K, 1.2M, 2.88M, 360K) in it; twice: drives A and B. What may not be "
+         "written is write-protected")
       ->type_name("FILE")
       ->allow_extra_args(false)
       ->group("Devices");

@@ -95,7 +95,7 @@ TEST(Options, ModuleWithWords) {
   EXPECT_EQ(options.config.modules[1].words, "");
 }
 TEST(Options, LaterFlagIsNamedAsSuch) {
-  EXPECT_NE(run_complaint({"--floppy", "a.img"}).find("--floppy is not in this version"), std::string::npos);
+  EXPECT_NE(run_complaint({"--share", "a"}).find("--share is not in this version"), std::string::npos);
 }
 TEST(Options, LaterFlagWithTheOnlyValueThereIs) { EXPECT_EQ(run_options({"--net", "none"}).config.kernel, "vmlinuz"); }
 TEST(Options, ImageIsTheFirstDisk) {

@@ -10,6 +10,7 @@
 #include "devices/firmware/debug_console.h"
 #include "devices/firmware/fw_cfg.h"
 #include "devices/firmware/system_ports.h"
+#include "devices/floppy/floppy_controller.h"
 #include "devices/ide/ide_channel.h"
 #include "devices/input/ps2_keyboard.h"
 #include "devices/input/ps2_mouse.h"
@@ -20,6 +21,7 @@
 #include "devices/legacy/debug_exit.h"
 #include "devices/legacy/hpet.h"
 #include "devices/legacy/i8042.h"
+#include "devices/legacy/isa_dma.h"
 #include "devices/legacy/pit8254.h"
 #include "devices/legacy/post_code.h"
 #include "devices/legacy/reset_port.h"
@@ -114,6 +116,46 @@ struct RtcBench final : Bench {
   testing::FakeIrqLine irq;
   ManualTimers timers;
   RtcCmos rtc{irq, timers};
+};
+
+struct DmaBench final : Bench {
+  machine::Device& device() override { return dma.master(); }
+  void set_up() override {
+    out8(dma.master(), 11, 0x46);
+    out8(dma.master(), 4, 0x34);
+    out8(dma.master(), 10, 0x02);
+    out8(dma.page_registers(), 0, 0x12);
+  }
+  void disturb() override { out8(dma.master(), 4, 0x56); }
+  machine::GuestMemory memory;
+  IsaDma dma{memory};
+};
+
+struct DmaPagesBench final : Bench {
+  machine::Device& device() override { return dma.page_registers(); }
+  void set_up() override { out8(dma.page_registers(), 3, 0x12); }
+  void disturb() override { out8(dma.page_registers(), 3, 0x13); }
+  machine::GuestMemory memory;
+  IsaDma dma{memory};
+};
+
+struct FloppyBench final : Bench {
+  FloppyBench() { controller.attach(0, disk); }
+  machine::Device& device() override { return controller; }
+  void set_up() override {
+    out8(controller, 2, 0x1c);
+    for (const unsigned byte : {0x0fu, 0x00u, 0x05u}) out8(controller, 5, static_cast<std::uint8_t>(byte));
+    out8(controller, 5, 0x4a);
+  }
+  void disturb() override {
+    out8(controller, 5, 0x00);
+    (void)controller.read(5, 1);
+  }
+  testing::FakeIrqLine irq;
+  machine::GuestMemory memory;
+  IsaDma dma{memory};
+  testing::FakeBackend disk{1474560};
+  FloppyController controller{irq, dma};
 };
 
 struct HpetBench final : Bench {
@@ -422,7 +464,7 @@ Case pic_part(const char* name, PicPart part) {
 INSTANTIATE_TEST_SUITE_P(
     All, DeviceContract,
     ::testing::Values(of<UartBench>("uart16550"), of<PitBench>("pit8254"), of<Port61Bench>("port61"),
-                      of<RtcBench>("rtc_cmos"), of<HpetBench>("hpet"), of<KeyboardBench>("i8042"), of<ResetPortBench>("reset_port"),
+                      of<RtcBench>("rtc_cmos"), of<DmaBench>("isa_dma"), of<DmaPagesBench>("dma_pages"), of<FloppyBench>("floppy"), of<HpetBench>("hpet"), of<KeyboardBench>("i8042"), of<ResetPortBench>("reset_port"),
                       of<FwCfgBench>("fw_cfg"),
                       Case{"debug_console", [] { return std::make_unique<DebugConsoleBench>(); }, false},
                       of<Port92Bench>("port92"), of<ApmBench>("apm"), of<IdeBench>("ide"),

@@ -25,7 +25,7 @@ enum class MachineKind : std::uint8_t { Pc, Micro };
 enum class EngineKind : std::uint8_t { Auto, Bt, Kvm };
 
 /// The controller that a disk hangs on.
-enum class DiskInterface : std::uint8_t { Virtio, Nvme, Ide };
+enum class DiskInterface : std::uint8_t { Virtio, Nvme, Ide, Floppy };
 
 struct DiskConfig {
   std::string path;  ///< a file, a block device, an NBD address, or a seed to make (seed_disk.h)
@@ -72,7 +72,7 @@ struct Firmware {
 };
 
 /// What firmware tries first.
-enum class BootOrder : std::uint8_t { Default, Disk, Cdrom, Network };
+enum class BootOrder : std::uint8_t { Default, Disk, Cdrom, Network, Floppy };
 
 struct MachineConfig {
   std::string name;
@@ -112,6 +112,7 @@ struct MachineConfig {
 /// xAPIC ids are 8 bits and 0xff is broadcast; MADT entries and MP kernels start to differ above that.
 inline constexpr unsigned max_cpus = 255;
 inline constexpr unsigned max_ide_drives = 4;
+inline constexpr unsigned max_floppies = 2;
 inline constexpr unsigned max_disks = 16;  // layout::DISK_SLOT_COUNT
 inline constexpr unsigned max_nets = 4;    // layout::NET_SLOT_COUNT
 

@@ -35,6 +35,7 @@ std::string size_text(std::uint64_t bytes) {
 
 const char* interface_name(const DiskConfig& config) {
   if (config.cdrom) return "CD-ROM";
+  if (config.interface == DiskInterface::Floppy) return "floppy";
   return config.interface == DiskInterface::Nvme ? "NVMe" : config.interface == DiskInterface::Ide ? "IDE" : "virtio";
 }
 
@@ -88,8 +89,33 @@ std::string DiskBay::next_label(const DiskConfig& disk) const {
   });
   const char letter = static_cast<char>('a' + same);
   if (disk.cdrom) return fmt::format("cd{}", same);
+  if (disk.interface == DiskInterface::Floppy) return fmt::format("fd{}", same);
   if (disk.interface == DiskInterface::Nvme) return fmt::format("nvme{}n1", same);
   return disk.interface == DiskInterface::Ide ? fmt::format("hd{}", letter) : fmt::format("vd{}", letter);
+}
+
+Result<void> DiskBay::add_floppy(Bay& bay, devices::FloppyController* controller) {
+  if (!controller) return Error("floppy drives need a pc (--machine pc)");
+  const std::string& label = bay.disk->options().label;
+  if (!devices::floppy_format(bay.disk->size_bytes())) {
+    return Error(fmt::format("floppy {}: {} has {} bytes, more than any floppy disk (2.88M: {})", label, bay.config.path,
+                             bay.disk->size_bytes(), devices::floppy_formats[1].bytes));
+  }
+  const auto before = std::count_if(bays_.begin(), bays_.end(), [](const auto& other) {
+    return other->config.interface == DiskInterface::Floppy;
+  });
+  if (before >= max_floppies) return Error(fmt::format("a machine has at most {} floppy drives", max_floppies));
+  bay.slot = static_cast<unsigned>(before);
+  controller->attach(bay.slot, *bay.disk);
+  return {};
+}
+
+std::array<std::uint8_t, max_floppies> DiskBay::floppy_types() const {
+  std::array<std::uint8_t, max_floppies> types{};
+  for (const auto& bay : bays_)
+    if (bay->config.interface == DiskInterface::Floppy)
+      types[bay->slot] = devices::floppy_format(bay->disk->size_bytes())->drive_type;
+  return types;
 }
 
 /// Disks from the first channel's master on, CD-ROMs from the second one's.
@@ -147,6 +173,11 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
   const unsigned queues = wanted.queues != 0 ? wanted.queues : std::min(config.cpus, queues_default_max);
   if (wanted.interface == DiskInterface::Ide) {
     TRY_VOID(add_ide(*bay, supply.ide));
+    bays_.push_back(std::move(bay));
+    return {};
+  }
+  if (wanted.interface == DiskInterface::Floppy) {
+    TRY_VOID(add_floppy(*bay, supply.floppy));
     bays_.push_back(std::move(bay));
     return {};
   }
@@ -245,9 +276,12 @@ disk::Disk* DiskBay::find(const std::string& label) {
 
 std::vector<std::string> DiskBay::boot_paths(BootOrder order) const {
   std::vector<std::string> paths;
-  const auto add = [&](bool cdrom) {
+  enum class Kind { Disk, Cdrom, Floppy };
+  const auto add = [&](Kind kind) {
     for (const auto& bay : bays_) {
-      if (bay->config.cdrom != cdrom || is_seed(bay->config.path)) continue;
+      const bool floppy = bay->config.interface == DiskInterface::Floppy;
+      if ((bay->config.cdrom ? Kind::Cdrom : floppy ? Kind::Floppy : Kind::Disk) != kind || is_seed(bay->config.path))
+        continue;
       switch (bay->config.interface) {
         case DiskInterface::Virtio:
           paths.push_back(fmt::format("/pci@i0cf8/scsi@{:x}/disk@0,0", bay->slot));
@@ -259,11 +293,18 @@ std::vector<std::string> DiskBay::boot_paths(BootOrder order) const {
           paths.push_back(fmt::format("/pci@i0cf8/ide@{:x},1/drive@{:x}/disk@{:x}", layout::PIIX_SLOT, bay->slot / 2,
                                       bay->slot % 2));
           break;
+        case DiskInterface::Floppy:
+          paths.push_back(fmt::format("/pci@i0cf8/isa@{:x}/fdc@{:04x}/floppy@{:x}", layout::PIIX_SLOT,
+                                      layout::FLOPPY_PORT, bay->slot));
+          break;
       }
     }
   };
-  add(order == BootOrder::Cdrom);
-  add(order != BootOrder::Cdrom);
+  if (order == BootOrder::Floppy) add(Kind::Floppy);
+  if (order == BootOrder::Cdrom) add(Kind::Cdrom);
+  add(Kind::Disk);
+  if (order != BootOrder::Cdrom) add(Kind::Cdrom);
+  if (order != BootOrder::Floppy) add(Kind::Floppy);
   return paths;
 }
 

@@ -1,6 +1,7 @@
 // DiskBay: the disks of a machine and the controllers they hang on.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -8,6 +9,7 @@
 
 #include "base/event_loop.h"
 #include "base/result.h"
+#include "devices/floppy/floppy_controller.h"
 #include "devices/ide/ide_controller.h"
 #include "devices/pci/pci_bus.h"
 #include "disk/io/disk.h"
@@ -23,7 +25,8 @@ struct DiskBaySupply {
   EventLoop& events;
   machine::BoardLock& lock;
   std::function<void()> pause_machine;
-  devices::IdeController* ide = nullptr;  ///< null: no IDE drives
+  devices::IdeController* ide = nullptr;        ///< null: no IDE drives
+  devices::FloppyController* floppy = nullptr;  ///< null: no floppy drives
 };
 
 /// Calls with the board lock held, but for the destructor.
@@ -54,6 +57,9 @@ class DiskBay {
   /// The disks as firmware names them (vm/firmware_items.h), in the order in which it is to try them.
   std::vector<std::string> boot_paths(BootOrder order) const;
 
+  /// Of drives A and B, as a PC's setup memory has them; 0: there is none.
+  std::array<std::uint8_t, max_floppies> floppy_types() const;
+
   /// "vda: 2.0 GiB, qcow2, disk.qcow2, ...": one line or more for each disk.
   std::string describe() const;
   /// By the name that describe() shows ("vda"), or null.
@@ -64,6 +70,7 @@ class DiskBay {
   Result<void> add(const MachineConfig& config, const DiskConfig& disk, unsigned slot, devices::PciBus& bus,
                    const DiskBaySupply& supply);
   std::string next_label(const DiskConfig& disk) const;
+  Result<void> add_floppy(Bay& bay, devices::FloppyController* controller);
   Result<void> add_ide(Bay& bay, devices::IdeController* controller);
 
   std::vector<std::unique_ptr<Bay>> bays_;

@@ -47,6 +47,7 @@ constexpr std::uint64_t pci_window64_base(std::uint64_t total) {
 }
 
 // ---- I/O ports --------------------------------------------------------------------------------------------------
+inline constexpr std::uint16_t DMA1_PORT = 0x00;            // 16   pc
 inline constexpr std::uint16_t PIC_MASTER_PORT = 0x20;      // 2    pc
 inline constexpr std::uint16_t PIT_PORT = 0x40;             // 4    pc
 inline constexpr std::uint16_t KBC_DATA_PORT = 0x60;        // 1    pc
@@ -54,9 +55,11 @@ inline constexpr std::uint16_t PORT_61 = 0x61;              // 1    pc
 inline constexpr std::uint16_t KBC_COMMAND_PORT = 0x64;     // 1    pc
 inline constexpr std::uint16_t RTC_PORT = 0x70;             // 2    pc
 inline constexpr std::uint16_t POST_PORT = 0x80;            // 1
+inline constexpr std::uint16_t DMA_PAGE_PORT = 0x81;        // 15   pc
 inline constexpr std::uint16_t PORT_92 = 0x92;              // 1    pc
 inline constexpr std::uint16_t APM_PORT = 0xb2;             // 2    pc
 inline constexpr std::uint16_t PIC_SLAVE_PORT = 0xa0;       // 2    pc
+inline constexpr std::uint16_t DMA2_PORT = 0xc0;            // 32   pc
 inline constexpr std::uint16_t COPROCESSOR_PORT = 0xf0;     // 2    pc
 inline constexpr std::uint16_t DEBUG_EXIT_PORT = 0xf4;      // 1    only with debug_exit
 inline constexpr std::uint16_t DEBUG_CONSOLE_PORT = 0x402;  // 1    pc with firmware
@@ -65,6 +68,8 @@ inline constexpr std::uint16_t IDE1_PORT = 0x1f0;           // 8    pc
 inline constexpr std::uint16_t IDE2_PORT = 0x170;           // 8    pc
 inline constexpr std::uint16_t VBE_PORT = 0x1ce;            // 3    pc with firmware
 inline constexpr std::uint16_t VGA_PORT = 0x3b0;            // 48   pc with firmware
+inline constexpr std::uint16_t FLOPPY_PORT = 0x3f0;         // 6    pc with floppy drives
+inline constexpr std::uint16_t FLOPPY_CHANGE_PORT = 0x3f7;  // 1    pc with floppy drives
 inline constexpr std::uint16_t IDE1_CONTROL_PORT = 0x3f6;   // 1    pc
 inline constexpr std::uint16_t IDE2_CONTROL_PORT = 0x376;   // 1    pc
 inline constexpr std::uint16_t COM1_PORT = 0x3f8;           // 8
@@ -88,6 +93,7 @@ struct IsaRoute {
 inline constexpr std::uint8_t TIMER_IRQ = 0;
 inline constexpr std::uint8_t KEYBOARD_IRQ = 1;
 inline constexpr std::uint8_t COM1_IRQ = 4;
+inline constexpr std::uint8_t FLOPPY_IRQ = 6;
 inline constexpr std::uint8_t RTC_IRQ = 8;
 inline constexpr std::uint8_t SCI_IRQ = 9;
 inline constexpr std::uint8_t MOUSE_IRQ = 12;

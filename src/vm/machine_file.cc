@@ -18,7 +18,7 @@ namespace veneer::vm {
 namespace {
 
 constexpr std::array<char, 8> file_magic = {'V', 'E', 'N', 'E', 'E', 'R', 'V', 'M'};
-constexpr std::uint32_t format_version = 7;
+constexpr std::uint32_t format_version = 8;
 constexpr std::uint64_t largest_state_bytes = 64 * MiB;
 constexpr std::uint64_t chunk_bytes = 256 * KiB;
 
@@ -182,7 +182,7 @@ SavedDisk get_disk(machine::SnapshotReader& in) {
   config.open.discard = get_enum(in, disk::DiscardPolicy::Unmap);
   config.open.lock = get_enum(in, disk::LockPolicy::Off);
   in.get(config.open.metadata_cache_bytes);
-  config.interface = get_enum(in, DiskInterface::Nvme);
+  config.interface = get_enum(in, DiskInterface::Floppy);
   in.get(config.queues);
   in.get(config.iops);
   in.get(config.bytes_per_second);

@@ -20,6 +20,7 @@
 #include "devices/firmware/debug_console.h"
 #include "devices/firmware/fw_cfg.h"
 #include "devices/firmware/system_ports.h"
+#include "devices/floppy/floppy_controller.h"
 #include "devices/ide/ide_controller.h"
 #include "devices/input/ps2_keyboard.h"
 #include "devices/input/ps2_mouse.h"
@@ -30,6 +31,7 @@
 #include "devices/legacy/debug_exit.h"
 #include "devices/legacy/hpet.h"
 #include "devices/legacy/i8042.h"
+#include "devices/legacy/isa_dma.h"
 #include "devices/legacy/pit8254.h"
 #include "devices/legacy/post_code.h"
 #include "devices/legacy/reset_port.h"
@@ -84,6 +86,8 @@ struct Mainboard::LegacyIo {
   std::unique_ptr<devices::AcpiPm> power_management;
   std::unique_ptr<devices::SystemControlPort> port92;
   devices::ApmPorts apm;
+  std::unique_ptr<devices::IsaDma> dma;
+  std::unique_ptr<devices::FloppyController> floppy;
   std::unique_ptr<devices::Piix3IsaBridge> isa_bridge;
   std::unique_ptr<devices::Piix4PowerManagement> pm_function;
   std::unique_ptr<devices::IdeController> ide;
@@ -210,6 +214,11 @@ Result<void> Mainboard::plug_legacy() {
   io.typist = std::make_unique<devices::Typist>(
       supply_.timers, *io.keyboard, [&controller = *io.keyboard_controller] { return controller.keyboard_idle(); });
 
+  io.dma = std::make_unique<devices::IsaDma>(supply_.memory);
+  TRY_VOID(plug_port(layout::DMA1_PORT, 16, io.dma->master(), "DMA 1"));
+  TRY_VOID(plug_port(layout::DMA2_PORT, 32, io.dma->slave(), "DMA 2"));
+  TRY_VOID(plug_port(layout::DMA_PAGE_PORT, 15, io.dma->page_registers(), "DMA page registers"));
+
   io.coprocessor_error = std::make_unique<devices::CoprocessorError>(isa_irq(layout::COPROCESSOR_IRQ));
   TRY_VOID(plug_port(layout::COPROCESSOR_PORT, 2, *io.coprocessor_error, "coprocessor error"));
 
@@ -249,6 +258,26 @@ Result<void> Mainboard::plug_ide() {
   TRY_VOID(plug_port(layout::IDE1_CONTROL_PORT, 1, ide.channel(0).control_port(), "IDE 1 control"));
   TRY_VOID(plug_port(layout::IDE2_PORT, 8, ide.channel(1), "IDE 2"));
   return plug_port(layout::IDE2_CONTROL_PORT, 1, ide.channel(1).control_port(), "IDE 2 control");
+}
+
+/// Only with drives: firmware and guests would look for some all the same.
+Result<void> Mainboard::plug_floppy() {
+  const bool wanted = std::any_of(config_.disks.begin(), config_.disks.end(),
+                                  [](const DiskConfig& disk) { return disk.interface == DiskInterface::Floppy; });
+  if (!legacy_ || !wanted) return {};
+  legacy_->floppy = std::make_unique<devices::FloppyController>(isa_irq(layout::FLOPPY_IRQ), *legacy_->dma);
+  TRY_VOID(plug_port(layout::FLOPPY_PORT, 6, *legacy_->floppy, "floppy controller"));
+  return plug_port(layout::FLOPPY_CHANGE_PORT, 1, legacy_->floppy->change_port(), "floppy change line");
+}
+
+/// The setup memory of a PC says which drives there are (IBM AT Technical Reference, "CMOS RAM").
+void Mainboard::tell_of_floppies() {
+  const std::array<std::uint8_t, max_floppies> types = disks_.floppy_types();
+  constexpr std::uint8_t DRIVE_TYPES = 0x10, EQUIPMENT = 0x14;
+  constexpr std::uint8_t fpu_and_mouse = 0x06;
+  if (types[0] == 0) return;
+  legacy_->rtc->set_cmos(DRIVE_TYPES, static_cast<std::uint8_t>(types[0] << 4 | types[1]));
+  legacy_->rtc->set_cmos(EQUIPMENT, static_cast<std::uint8_t>(fpu_and_mouse | 1 | (types[1] ? 0x40 : 0)));
 }
 
 /// Where something else answers already the registers stay out of reach.
@@ -292,12 +321,16 @@ Result<void> Mainboard::plug_pci() {
   if (!config_.engine_options.deterministic) pci.plug(layout::VIRTIO_RNG_SLOT, sockets_->rng_function);
   if (legacy_) plug_piix();
   TRY_VOID(plug_ide());
+  TRY_VOID(plug_floppy());
   TRY_VOID(disks_.fill(
       config_, pci,
-      {supply_.memory, supply_.events, supply_.lock, supply_.pause_machine, legacy_ ? legacy_->ide.get() : nullptr}));
+      {supply_.memory, supply_.events, supply_.lock, supply_.pause_machine, legacy_ ? legacy_->ide.get() : nullptr,
+       legacy_ ? legacy_->floppy.get() : nullptr}));
   TRY_VOID(network_.fill(config_, pci, supply_.memory, supply_.lock));
   TRY_VOID(plug_port(layout::PCI_CONFIG_PORT, 8, pci, "PCI configuration"));
-  return config_.firmware.present() ? plug_firmware() : Result<void>{};
+  if (config_.firmware.present()) TRY_VOID(plug_firmware());
+  tell_of_floppies();
+  return {};
 }
 
 Result<void> Mainboard::plug_port(std::uint16_t port, std::uint16_t count, machine::Device& device, const char* label) {

@@ -99,6 +99,8 @@ class Mainboard final : public cpu::Board {
   void move_power_management(std::optional<std::uint16_t> base);
   Result<void> plug_firmware();
   Result<void> plug_ide();
+  Result<void> plug_floppy();
+  void tell_of_floppies();
   Result<void> plug_port(std::uint16_t port, std::uint16_t count, machine::Device& device, const char* label);
   Result<void> plug_memory(std::uint64_t base, std::uint64_t size, machine::Device& device, const char* label);
   machine::IrqLine& isa_irq(unsigned irq);
