@@ -119,6 +119,14 @@ class Vcpu {
   /// The whole state; only while run() is not running.
   virtual void get_state(ArchState& out) const = 0;
   virtual void set_state(const ArchState& in) = 0;
+  /// Adds to ArchState::tsc_offset and leaves all else alone, the TLB too: after a pause. Only while run() is not
+  /// running.
+  virtual void move_tsc(std::uint64_t change) {
+    ArchState state;
+    get_state(state);
+    state.tsc_offset += change;
+    set_state(state);
+  }
 
   /// Guest-virtual to guest-physical as the current paging mode translates a supervisor read, without side effects.
   virtual std::optional<GuestPhys> translate(GuestVirt address) const = 0;

@@ -281,12 +281,7 @@ void Machine::carry_out_pause() {
 void Machine::carry_out_resume() {
   events_.resume_clock();
   const std::uint64_t change = tsc_.resume();
-  for (const auto& thread : threads_) {
-    cpu::ArchState state;
-    thread->vcpu().get_state(state);
-    state.tsc_offset += change;
-    thread->vcpu().set_state(state);
-  }
+  for (const auto& thread : threads_) thread->vcpu().move_tsc(change);
   control_.set_paused(false);
   {
     const std::lock_guard hold(lock_);

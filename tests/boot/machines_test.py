@@ -275,6 +275,14 @@ class MonitorCommand(WithMachines):
         self.start("web")
         self.assertRegex(self.veneer("monitor", "web", "info", "registers"), r"RIP +[0-9a-f]{16}")
 
+    def test_looking_at_the_tlb_leaves_it_alone(self):
+        self.start("web")
+        with self.attach("web") as console:
+            console.wait_for_prompt()
+        self.veneer("monitor", "web", "info", "tlb")
+        filled = re.findall(r"supervisor (\d+) filled", self.veneer("monitor", "web", "info", "tlb"))
+        self.assertGreater(sum(int(n) for n in filled), 100)
+
 
 if __name__ == "__main__":
     unittest.main()

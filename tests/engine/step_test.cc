@@ -115,6 +115,36 @@ TEST_P(Steps, ABreakpointInARunningLoop) {
   EXPECT_EQ(reg(RAX), 1u);
 }
 
+// Calls directly and through a register, and returns: all ways from block to block are warm at the second HLT.
+GUEST_CODE(warm_calls, 64, R"(
+1: lea rbx, [rip + 2f]
+  mov ecx, 3
+3: call 2f
+  call rbx
+  dec ecx
+  jnz 3b
+  hlt
+  jmp 1b
+2: inc eax
+  ret
+)");
+
+TEST_P(Steps, ABreakpointInWarmCodeThatGoesOnAfterAPause) {
+  program(warm_calls);
+  m.run();
+  m.board.interrupt_ports[0].unhalt();
+  m.go_on();
+  EXPECT_EQ(reg(RAX), 12u);
+  m.vcpu().move_tsc(1000);  // as a machine does that was paused
+  m.vcpu().set_breakpoint(GuestVirt{code_at + warm_calls.size() - 3}, true);
+  m.board.interrupt_ports[0].unhalt();
+  EXPECT_EQ(m.go_on().reason, ExitReason::Debug);
+  EXPECT_EQ(reg(RAX), 12u);
+  m.step();
+  EXPECT_EQ(m.go_on().reason, ExitReason::Debug);
+  EXPECT_EQ(reg(RAX), 13u);
+}
+
 GUEST_CODE(trap_flag, 64, R"(
   pushfq
   or qword ptr [rsp], 0x100

@@ -238,6 +238,33 @@ TEST_P(System, TheTscHasItsOffset) {
   EXPECT_LT(reg(RBX), 1'000'000'000'000u);
 }
 
+GUEST_CODE(tsc_before_and_after, 64, R"(
+  mov rcx, [0x200000]
+  rdtsc
+  shl rdx, 32
+  or rax, rdx
+  mov rbx, rax
+  hlt
+  rdtsc
+  shl rdx, 32
+  or rax, rdx
+  sub rax, rbx
+  hlt
+)");
+
+TEST_P(System, TheTscMovesWithoutAFlush) {
+  program(tsc_before_and_after);
+  m.run();
+  const std::string tlb = m.vcpu().info_tlb();
+  constexpr std::uint64_t ahead = 1'000'000'000'000'000;
+  m.vcpu().move_tsc(ahead);
+  EXPECT_EQ(m.vcpu().info_tlb(), tlb);
+  m.board.interrupt_ports[0].unhalt();
+  m.go_on();
+  EXPECT_GE(reg(RAX), ahead);
+  EXPECT_LT(reg(RAX), 2 * ahead);
+}
+
 TEST_P(System, RdtscpGivesTscAux) {
   program(two_tsc_reads);
   m.state.tsc_aux = 0x1234;

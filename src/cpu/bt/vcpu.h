@@ -76,6 +76,7 @@ class BtVcpu final : public Vcpu {
   void end_turn() { turn_ended_ = true; }
   void get_state(ArchState& out) const override;
   void set_state(const ArchState& in) override;
+  void move_tsc(std::uint64_t change) override { b->tsc_offset = s.tsc_offset += change; }
   std::optional<GuestPhys> translate(GuestVirt address) const override;
   bool give_back_memory(bool all) override;
   void set_breakpoint(GuestVirt address, bool enabled) override;
@@ -511,7 +512,7 @@ class BtVcpu final : public Vcpu {
   bool resumed_at_breakpoint_ = false;
   bool failed_ = false;  ///< the host failed under translated code: failure_ says how
   const char* failure_ = "";
-  int native_vector_ = -1;  ///< the slow path shall answer this vector: the instruction faulted natively
+  int native_vector_ = -1;             ///< the slow path shall answer this vector: the instruction faulted natively
   std::uint64_t fills_at_giving_ = 0;  ///< count.tlb_fills when memory was last given back
   bool returns_dropped_ = true;
   std::uint32_t returns_mode_ = 0;  ///< the mode that the return stack was filled in
