@@ -58,6 +58,10 @@ TEST(AcpiPlatform, TheSsdtHasTheWindowAboveTheRam) {
   EXPECT_THAT(table_of(MachineKind::Pc, "SSDT"), HasSubstr("0x0000000180000000, // Range Minimum"));
 }
 
+TEST(AcpiPlatform, TheBridgeOfAPcHasTheOldPorts) {
+  EXPECT_THAT(table_of(MachineKind::Pc, "SSDT"), HasSubstr("0x0CF7"));  // the last port below the bridge's own
+}
+
 TEST(AcpiPlatform, TheSsdtRoutesTheLastSlot) {
   EXPECT_THAT(table_of(MachineKind::Micro, "SSDT"), HasSubstr("0x001FFFFF"));
 }
