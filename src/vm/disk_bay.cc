@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <system_error>
@@ -31,6 +32,27 @@ static_assert(layout::DISK_SLOT_COUNT == max_disks);
 std::string size_text(std::uint64_t bytes) {
   if (bytes >= GiB) return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / static_cast<double>(GiB));
   return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / static_cast<double>(MiB));
+}
+
+/// A disc that is no whole image is refused before a guest meets it.
+Result<void> check_disc(disk::Image& image, const std::string& path) {
+  constexpr std::uint64_t sector = 2048;
+  if (image.size() < sector)
+    return Error(fmt::format("{} has {} bytes, and a CD-ROM's sector has {}", path, image.size(), sector));
+  // The primary volume descriptor (ECMA-119 8.4) says how long the volume is. Tools may leave out the 150 sectors of
+  // padding at its end.
+  constexpr std::uint64_t descriptor = 16 * sector, padding = 150 * sector;
+  std::array<std::uint8_t, 84> bytes{};
+  if (image.size() < descriptor + sector) return {};
+  const iovec buffer{bytes.data(), bytes.size()};
+  TRY_VOID(image.read(descriptor, {&buffer, 1}));
+  if (bytes[0] != 1 || std::memcmp(&bytes[1], "CD001", 5) != 0) return {};
+  std::uint32_t sectors = 0;
+  std::memcpy(&sectors, &bytes[80], sizeof sectors);
+  if (sectors * sector > image.size() + padding)
+    return Error(fmt::format("{} is cut off: it has {} bytes, and its volume {}. Was it downloaded to the end?", path,
+                             image.size(), sectors * sector));
+  return {};
 }
 
 const char* interface_name(const DiskConfig& config) {
@@ -157,6 +179,10 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
         fmt::format("disk {}: {} has {} bytes, which is no multiple of {}: its end would be lost. Let its "
                     "server round it up (nbdkit --filter=truncate ... round-up={})",
                     label, wanted.path, size, disk::Backend::sector_bytes, disk::Backend::sector_bytes));
+
+  if (wanted.cdrom)
+    if (auto whole = check_disc(*image.value(), wanted.path); !whole)
+      return std::move(whole).error().context(fmt::format("disk {}", label));
 
   disk::DiskOptions options;
   options.label = label;

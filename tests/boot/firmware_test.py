@@ -211,6 +211,24 @@ class Refusals(unittest.TestCase):
             file.flush()
             self.assertEqual(self.refused("are no firmware image", "--firmware", file.name, DISK), 1)
 
+    def test_disc_shorter_than_a_sector(self):
+        with tempfile.NamedTemporaryFile(suffix=".iso") as file:
+            file.write(b"x" * 1024)
+            file.flush()
+            self.assertEqual(self.refused("a CD-ROM's sector has 2048", "--cdrom", file.name), 1)
+
+    def test_disc_that_is_cut_off(self):
+        volume = bytearray(2048)
+        volume[:6] = b"\1CD001"
+        volume[80:84] = (5000).to_bytes(4, "little")
+        for sectors, whole in ((4849, False), (4850, True)):  # padding of 150 sectors may be missing
+            with tempfile.NamedTemporaryFile(suffix=".iso") as file:
+                file.write(bytes(16 * 2048) + volume)
+                file.truncate(sectors * 2048)
+                flags = ["--cdrom", file.name, "--cdrom", "/nonexistent.iso"]
+                message = "/nonexistent.iso" if whole else "is cut off: it has 9930752 bytes, and its volume 10240000"
+                self.assertEqual(self.refused(message, *flags), 1)
+
     def test_missing_firmware(self):
         self.assertEqual(self.refused("./none.bin", "--firmware", "./none.bin", DISK), 1)
 
