@@ -115,7 +115,7 @@ class MachineTest : public testing::Test {
 };
 
 TEST_F(MachineTest, SoftOffOfAPcEndsWithStatusZero) {
-  script.actions = {write_port(layout::ACPI_PM_PORT + 4, 2, (5u << 10) | (1u << 13))};
+  script.actions = {write_port(layout::ACPI_PM_PORT + 4, 2, 1u << 13)};
   const MachineExit exit = run();
   EXPECT_EQ(exit.reason, MachineExit::Reason::PoweredOff);
   EXPECT_EQ(exit.status, 0);
@@ -141,7 +141,7 @@ TEST_F(MachineTest, KeyboardControllerResets) {
 
 TEST_F(MachineTest, ResetLoadsTheKernelAgainAndGoesOn) {
   config.no_reboot = false;
-  script.actions = {write_port(layout::RESET_PORT, 1, 6), write_port(layout::ACPI_PM_PORT + 4, 2, 0x3400)};
+  script.actions = {write_port(layout::RESET_PORT, 1, 6), write_port(layout::ACPI_PM_PORT + 4, 2, 0x2000)};
   EXPECT_EQ(run().reason, MachineExit::Reason::PoweredOff);
   EXPECT_EQ(script.resets, 2u);
 }
@@ -191,7 +191,7 @@ TEST_F(MachineTest, TripleFaultUnderNoRebootIsStatusThree) {
 
 TEST_F(MachineTest, TripleFaultResetsOtherwise) {
   config.no_reboot = false;
-  script.actions = {exit_with(cpu::ExitReason::Shutdown), write_port(layout::ACPI_PM_PORT + 4, 2, 0x3400)};
+  script.actions = {exit_with(cpu::ExitReason::Shutdown), write_port(layout::ACPI_PM_PORT + 4, 2, 0x2000)};
   EXPECT_EQ(run().reason, MachineExit::Reason::PoweredOff);
 }
 
@@ -241,7 +241,7 @@ TEST_F(MachineTest, ATimerInterruptWakesAHaltedVcpu) {
                     },
                     [](cpu::Board& board) {
                       EXPECT_EQ(board.interrupts(0).acknowledge(), 0x40);
-                      board.write_port(layout::ACPI_PM_PORT + 4, 2, 0x3400);
+                      board.write_port(layout::ACPI_PM_PORT + 4, 2, 0x2000);
                       return cpu::Exit{cpu::ExitReason::Interrupted, {}};
                     }};
   EXPECT_EQ(run().reason, MachineExit::Reason::PoweredOff);
@@ -260,7 +260,7 @@ TEST_F(MachineTest, PowerButtonRaisesTheSystemControlInterrupt) {
                     },
                     [](cpu::Board& board) {
                       EXPECT_EQ(board.interrupts(0).acknowledge(), 0x51);
-                      board.write_port(layout::ACPI_PM_PORT + 4, 2, 0x3400);
+                      board.write_port(layout::ACPI_PM_PORT + 4, 2, 0x2000);
                       return cpu::Exit{cpu::ExitReason::Interrupted, {}};
                     }};
   auto machine = create();

@@ -22,8 +22,8 @@ namespace veneer::devices {
 class AcpiPm final : public machine::Device {
  public:
   static constexpr std::uint64_t pm_timer_hz = 3'579'545;
-  /// Values of PM1_CNT.SLP_TYP that the DSDT's \_S5 names.
-  static constexpr unsigned sleep_type_s5 = 5;
+  /// Soft off, as the PIIX4 has it (82371AB data sheet 7.1.3) and OVMF knows without asking; the DSDT's \_S5 names it.
+  static constexpr unsigned sleep_type_s5 = 0;
 
   AcpiPm(machine::IrqLine& sci, TimerService& timers, machine::PowerControl& power);
 
