@@ -27,6 +27,8 @@ namespace veneer::vm {
 namespace {
 
 constexpr unsigned queues_default_max = 16;
+// UEFI's driver (edk2's NvmExpressDxe) takes two queues without asking how many there are.
+constexpr unsigned nvme_queues_least = 2;
 static_assert(layout::DISK_SLOT_COUNT == max_disks);
 
 std::string size_text(std::uint64_t bytes) {
@@ -196,7 +198,8 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
   TRY(bay->disk, disk::Disk::create(std::move(image).value(), std::move(options), supply.events, supply.lock,
                                     supply.pause_machine));
 
-  const unsigned queues = wanted.queues != 0 ? wanted.queues : std::min(config.cpus, queues_default_max);
+  const unsigned least = wanted.interface == DiskInterface::Nvme ? nvme_queues_least : 1;
+  const unsigned queues = wanted.queues != 0 ? wanted.queues : std::clamp(config.cpus, least, queues_default_max);
   if (wanted.interface == DiskInterface::Ide) {
     TRY_VOID(add_ide(*bay, supply.ide));
     bays_.push_back(std::move(bay));
