@@ -56,19 +56,19 @@ TEST_F(AcpiPmTest, StatusAndEnableAsOneDword) {
   EXPECT_EQ(pm.read(0, 4), 0x0100'0000u);
 }
 
-TEST_F(AcpiPmTest, SleepTypeFiveSwitchesOff) {
+TEST_F(AcpiPmTest, SleepTypeZeroSwitchesOff) {
   pm.write(4, 2, 1u << 13);
   EXPECT_EQ(power.offs, 1);
 }
 
 TEST_F(AcpiPmTest, OtherSleepTypesDoNot) {
-  pm.write(4, 2, (1u << 10) | (1u << 13));
+  pm.write(4, 2, (5u << 10) | (1u << 13));
   EXPECT_EQ(power.offs, 0);
 }
 
 TEST_F(AcpiPmTest, SleepEnableInASecondByteWriteCounts) {
   pm.write(4, 1, 1);
-  pm.write(5, 1, (5u << 2) | (1u << 5));
+  pm.write(5, 1, 1u << 5);
   EXPECT_EQ(power.offs, 1);
 }
 
@@ -119,7 +119,7 @@ class AcpiSleepTest : public testing::Test {
   AcpiSleep sleep{line, power};
 };
 
-TEST_F(AcpiSleepTest, SleepTypeFiveSwitchesOff) {
+TEST_F(AcpiSleepTest, SleepTypeZeroSwitchesOff) {
   sleep.write(0, 1, (5u << 2) | (1u << 5));
   EXPECT_EQ(power.offs, 1);
 }
