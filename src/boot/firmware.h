@@ -19,4 +19,11 @@ GuestPhys firmware_base(std::uint64_t size_bytes);
 /// `low`, ROM at C0000h to FFFFFh. Errors do not name the file.
 Result<void> load_firmware(machine::GuestMemory& memory, machine::MemorySlot& low, const std::string& path);
 
+/// Makes a flash chip of the image, below firmware that begins at `above`: ROM that may be switched off. Errors do not
+/// name the file.
+Result<machine::MemorySlot*> load_flash(machine::GuestMemory& memory, GuestPhys above, const std::string& path);
+
+/// An error for an image that cannot start on a machine like ours, by its name.
+Result<void> check_firmware_name(const std::string& path);
+
 }  // namespace veneer::boot

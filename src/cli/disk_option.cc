@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "cli/comma_list.h"
 #include "cli/size.h"
 #include "devices/virtio/virtio_blk.h"
 
@@ -21,21 +22,6 @@ namespace {
 constexpr std::size_t serial_characters_max = 20;
 
 using vm::DiskConfig;
-
-/// Splits at single commas; a double one stands for itself.
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> words(1);
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != ',') {
-      words.back() += text[i];
-    } else if (i + 1 < text.size() && text[i + 1] == ',') {
-      words.back() += text[i++];
-    } else {
-      words.emplace_back();
-    }
-  }
-  return words;
-}
 
 template <typename T>
 struct Word {
@@ -200,7 +186,7 @@ DiskConfig floppy_drive(std::string path) {
 }
 
 Result<DiskConfig> parse_disk(const std::string& text) {
-  const std::vector<std::string> words = split(text);
+  const std::vector<std::string> words = split_at_commas(text);
   DiskConfig disk;
   disk.path = words.front();
   if (disk.path.empty()) return Error(fmt::format("\"{}\" names no file", text));

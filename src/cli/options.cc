@@ -16,6 +16,7 @@
 #include "cli/image/image_flags.h"
 
 #include "cli/disk_option.h"
+#include "cli/firmware_option.h"
 #include "cli/net_option.h"
 #include "vm/seed_disk.h"
 
@@ -108,17 +109,6 @@ Result<vm::MachineKind> parse_machine(const std::string& text) {
   if (text == "pc") return vm::MachineKind::Pc;
   if (text == "micro") return vm::MachineKind::Micro;
   return Error(fmt::format("\"{}\" is not a machine (known: pc, micro)", text));
-}
-
-/// --firmware: a name for Debian's packages, or a file.
-Result<vm::Firmware> parse_firmware(const std::string& text) {
-  using Kind = vm::Firmware::Kind;
-  if (text == "seabios") return vm::Firmware{Kind::SeaBios, "/usr/share/seabios/bios-256k.bin", {}};
-  if (text == "ovmf") return vm::Firmware{Kind::Ovmf, "/usr/share/OVMF/OVMF_CODE_4M.fd", {}};
-  if (text.find('/') != std::string::npos || text.find('.') != std::string::npos)
-    return vm::Firmware{Kind::SeaBios, text, {}};
-  return Error(
-      fmt::format("\"{}\" is no firmware (known: seabios, ovmf, or the path of an image with a / or . in it)", text));
 }
 
 /// --boot: what firmware tries first, or its menu.
@@ -254,9 +244,11 @@ void add_run_options(CLI::App& run, RunOptions& options) {
       ->type_name("FILE[ WORDS]")
       ->allow_extra_args(false)
       ->group("Boot");
-  run.add_option_function<std::string>("--firmware", parsed_into(options.config.firmware, "--firmware", parse_firmware),
-                                       "seabios (the default without --kernel), ovmf, or an image's path")
-      ->type_name("NAME")
+  run.add_option_function<std::string>(
+         "--firmware", parsed_into(options.config.firmware, "--firmware", parse_firmware),
+         "seabios (the default without --kernel), ovmf, or an image's path. UEFI settings are kept "
+         "beside the first disk (IMAGE.nvram), or in vars=FILE, or forgotten (vars=none)")
+      ->type_name("NAME[,vars=FILE]")
       ->group("Boot");
   run.add_option_function<std::string>(
          "--boot",
@@ -448,6 +440,7 @@ void take_extras(const CLI::App& run, RunOptions& options) {
 
 /// Without a kernel there is firmware, if there is anything for it to boot.
 void choose_firmware(vm::MachineConfig& config) {
+  if (config.restore.empty()) place_variables(config);
   if (config.firmware.present() || !config.kernel.empty() || !config.restore.empty() || config.disks.empty()) return;
   if (config.machine == vm::MachineKind::Pc) config.firmware = parse_firmware("seabios").value();
 }
@@ -457,6 +450,10 @@ void check_together(const RunOptions& options) {
   if (!options.config.restore.empty()) {
     if (!options.config.kernel.empty() || !options.config.initrd.empty())
       throw CLI::ValidationError("--restore brings its own kernel: leave out --kernel and --initrd");
+    if (options.config.firmware.present() && !options.config.firmware.variables_chosen)
+      throw CLI::ValidationError(
+          "--restore brings its own firmware: --firmware can only say where its settings go "
+          "(--firmware ovmf,vars=FILE)");
     if (options.config.cpu.text != "host")
       throw CLI::ValidationError("--restore brings its own processor: leave out --cpu");
   } else if (options.config.kernel.empty()) {

@@ -166,6 +166,10 @@ void take_over(vm::MachineConfig& config, const vm::SavedConfig& saved) {
   config.kernel = saved.kernel;  // relative to where the first machine was started
   config.initrd = saved.initrd;
   config.cmdline = saved.cmdline;
+  const vm::Firmware asked = std::exchange(config.firmware, saved.firmware);
+  if (asked.present()) config.firmware.variables = asked.variables;
+  config.boot_order = saved.boot_order;
+  config.boot_menu = saved.boot_menu;
   if (auto cpu = cpu::parse_cpu(saved.cpu)) config.cpu = std::move(cpu).value();
 }
 

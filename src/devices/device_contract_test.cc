@@ -8,6 +8,7 @@
 
 #include "base/manual_timers.h"
 #include "devices/firmware/debug_console.h"
+#include "devices/firmware/flash.h"
 #include "devices/firmware/fw_cfg.h"
 #include "devices/firmware/system_ports.h"
 #include "devices/floppy/floppy_controller.h"
@@ -209,6 +210,20 @@ struct FwCfgBench final : Bench {
   void disturb() override { (void)fw_cfg.read(1, 1); }
   machine::GuestMemory memory;
   FwCfg fw_cfg{memory};
+};
+
+struct FlashBench final : Bench {
+  machine::Device& device() override { return flash; }
+  void set_up() override {
+    out8(flash, 3, 0x10);
+    out8(flash, 3, 0x42);
+    out8(flash, 8, 0xe8);
+    out8(flash, 8, 1);
+    out8(flash, 8, 0x17);
+  }
+  void disturb() override { out8(flash, 9, 0x18); }
+  std::vector<std::byte> contents = std::vector<std::byte>(CfiFlash::block_bytes, std::byte{0xff});
+  CfiFlash flash{contents, nullptr, [](bool) {}};
 };
 
 struct DebugConsoleBench final : Bench {
@@ -466,6 +481,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(of<UartBench>("uart16550"), of<PitBench>("pit8254"), of<Port61Bench>("port61"),
                       of<RtcBench>("rtc_cmos"), of<DmaBench>("isa_dma"), of<DmaPagesBench>("dma_pages"), of<FloppyBench>("floppy"), of<HpetBench>("hpet"), of<KeyboardBench>("i8042"), of<ResetPortBench>("reset_port"),
                       of<FwCfgBench>("fw_cfg"),
+                      of<FlashBench>("flash"),
                       Case{"debug_console", [] { return std::make_unique<DebugConsoleBench>(); }, false},
                       of<Port92Bench>("port92"), of<ApmBench>("apm"), of<IdeBench>("ide"),
                       Case{"debug_exit", [] { return std::make_unique<DebugExitBench>(); }, false},

@@ -38,6 +38,13 @@ Result<MemorySlot*> GuestMemory::add_behind(std::string name, MemorySlot& front)
   return rom;
 }
 
+Result<MemorySlot*> GuestMemory::add_switched(std::string name, GuestPhys base, std::uint64_t size_bytes) {
+  TRY(MemorySlot* const rom, add(std::move(name), base, size_bytes, SlotKind::Rom));
+  rom->shadow = std::make_unique<std::atomic<std::uint8_t>[]>(size_bytes >> page_shift);
+  for (std::uint64_t page = 0; page < size_bytes >> page_shift; ++page) rom->shadow[page] = SHADOW_READS;
+  return rom;
+}
+
 Result<MemorySlot*> GuestMemory::make(std::string name, GuestPhys base, std::uint64_t size_bytes, SlotKind kind,
                                       bool populate) {
   const auto fail = [&](std::string_view what) {
@@ -73,8 +80,8 @@ HostPtr GuestMemory::at(GuestPhys address, std::uint64_t size_bytes) const {
 }
 
 std::uint64_t GuestMemory::run_bytes(const MemorySlot& slot, std::uint64_t offset) const {
-  const MemorySlot* front = slot.behind ? &slot : nullptr;
-  if (slot.kind == SlotKind::Rom)
+  const MemorySlot* front = slot.shadow ? &slot : nullptr;
+  if (!front && slot.kind == SlotKind::Rom)
     for (const auto& other : slots_)
       if (other->behind == &slot) front = other.get();
   if (!front) return slot.size_bytes - offset;
@@ -87,7 +94,7 @@ std::uint64_t GuestMemory::run_bytes(const MemorySlot& slot, std::uint64_t offse
 void GuestMemory::set_shadow(GuestPhys base, std::uint64_t size_bytes, std::uint8_t shadow) {
   bool changed = false;
   for (const auto& slot : slots_) {
-    if (!slot->behind || base.value - slot->base.value >= slot->size_bytes) continue;
+    if (!slot->shadow || base.value - slot->base.value >= slot->size_bytes) continue;
     const std::uint64_t first = base - slot->base;
     const std::uint64_t end = std::min(first + size_bytes, slot->size_bytes);
     for (std::uint64_t page = first >> page_shift; page << page_shift < end; ++page)

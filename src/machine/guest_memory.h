@@ -30,7 +30,7 @@ struct MemorySlot {
   std::unique_ptr<std::atomic<std::uint8_t>[]> code_pages;
   /// ROM at the same addresses that may answer in this RAM's place (shadow RAM), or null.
   MemorySlot* behind = nullptr;
-  /// With `behind`: one Shadow for each page.
+  /// Of shadow RAM and of switched ROM: one Shadow for each page.
   std::unique_ptr<std::atomic<std::uint8_t>[]> shadow;
 
   /// False for ROM, and for RAM that the chipset protects.
@@ -61,7 +61,9 @@ class GuestMemory {
   /// Puts ROM behind the RAM slot `front`, which becomes shadow RAM: until set_shadow() says otherwise the ROM answers
   /// to reads and nobody to writes.
   Result<MemorySlot*> add_behind(std::string name, MemorySlot& front);
-  /// Says what the RAM at [base, base + size_bytes), whole pages of a shadow slot, answers to: Shadow bits. vCPUs see
+  /// Adds ROM that may be switched off with set_shadow(): then a device answers at its addresses. Switched on at first.
+  Result<MemorySlot*> add_switched(std::string name, GuestPhys base, std::uint64_t size_bytes);
+  /// Says what the memory at [base, base + size_bytes), whole pages of such a slot, answers to: Shadow bits. vCPUs see
   /// it at their next look at events, the one that called before its next instruction. Board lock held.
   void set_shadow(GuestPhys base, std::uint64_t size_bytes, std::uint8_t shadow);
   /// A write of the guest to an address where find() gives ROM: shadow RAM that takes writes only has it. False when
@@ -72,7 +74,7 @@ class GuestMemory {
   MemorySlot* find(GuestPhys address) const {
     for (const auto& slot : slots_)
       if (address.value - slot->base.value < slot->size_bytes)
-        return slot->behind && hidden(*slot, address - slot->base) ? slot->behind : slot.get();
+        return slot->shadow && hidden(*slot, address - slot->base) ? slot->behind : slot.get();
     return nullptr;
   }
   /// How many bytes from `offset` on find() gives the same slot.

@@ -209,5 +209,39 @@ TEST_F(ShadowRam, TellsOfChangesOnly) {
   EXPECT_EQ(changes, 1u);
 }
 
+class SwitchedRom : public testing::Test {
+ protected:
+  SwitchedRom() : rom(memory.add_switched("rom", GuestPhys{page_size}, 2 * page_size).value()) {
+    rom->host[0] = std::byte{0x44};
+    memory.set_map_listener([this] { ++changes; });
+  }
+  GuestMemory memory;
+  MemorySlot* rom;
+  int changes = 0;
+};
+
+TEST_F(SwitchedRom, AnswersAtFirst) { EXPECT_EQ(memory.find(GuestPhys{page_size}), rom); }
+
+TEST_F(SwitchedRom, NobodyAnswersWhenItIsOff) {
+  memory.set_shadow(GuestPhys{page_size}, page_size, 0);
+  EXPECT_EQ(memory.find(GuestPhys{page_size}), nullptr);
+  EXPECT_EQ(memory.find(GuestPhys{2 * page_size}), rom);
+  EXPECT_EQ(changes, 1);
+}
+
+TEST_F(SwitchedRom, PointersEndWhereItIsOff) {
+  memory.set_shadow(GuestPhys{2 * page_size}, page_size, 0);
+  EXPECT_NE(memory.at(GuestPhys{page_size}, page_size), nullptr);
+  EXPECT_EQ(memory.at(GuestPhys{page_size}, page_size + 1), nullptr);
+}
+
+TEST_F(SwitchedRom, KeepsItsContents) {
+  const std::byte value{0};
+  EXPECT_TRUE(memory.write(GuestPhys{page_size}, std::span(&value, 1)));
+  memory.set_shadow(GuestPhys{page_size}, 2 * page_size, 0);
+  memory.set_shadow(GuestPhys{page_size}, 2 * page_size, SHADOW_READS);
+  EXPECT_EQ(*memory.at(GuestPhys{page_size}, 1), std::byte{0x44});
+}
+
 }  // namespace
 }  // namespace veneer::machine

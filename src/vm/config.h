@@ -66,8 +66,10 @@ struct SavedDisk {
 struct Firmware {
   enum class Kind : std::uint8_t { None, SeaBios, Ovmf };
   Kind kind = Kind::None;
-  std::string path;       ///< the image
-  std::string variables;  ///< Ovmf: the file that keeps its settings; empty: they are lost at the end
+  std::string path;               ///< the image
+  std::string variables_image;    ///< what its second flash chip holds at first, settings; empty: there is none
+  std::string variables;          ///< the file that keeps them; empty: they are lost at the end
+  bool variables_chosen = false;  ///< the user said where, or that they are lost
   bool present() const { return kind != Kind::None; }
 };
 

@@ -12,6 +12,7 @@
 #include "devices/acpi/acpi_tables.h"
 #include "vm/acpi_platform.h"
 #include "vm/layout.h"
+#include "vm/smbios_platform.h"
 
 namespace veneer::vm {
 namespace {
@@ -83,6 +84,12 @@ void add_acpi_items(const MachineConfig& config, std::uint16_t pm_port, FwCfg& f
   fw_cfg.add_file(devices::acpi_rsdp_file, std::move(files.rsdp));
   fw_cfg.add_file(devices::acpi_tables_file, std::move(files.tables));
   fw_cfg.add_file(devices::acpi_loader_file, std::move(files.loader));
+}
+
+void add_smbios_items(const MachineConfig& config, const cpu::CpuidPolicy& cpuid, FwCfg& fw_cfg) {
+  devices::SmbiosTables smbios = devices::build_smbios(describe_to_smbios(config, cpuid), GuestPhys{0});
+  fw_cfg.add_file(devices::smbios_anchor_file, std::move(smbios.anchor));
+  fw_cfg.add_file(devices::smbios_tables_file, std::move(smbios.tables));
 }
 
 void fill_cmos(const MachineConfig& config, devices::RtcCmos& rtc) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cpu/cpuid.h"
 #include "devices/firmware/fw_cfg.h"
 #include "devices/legacy/rtc_cmos.h"
 #include "vm/config.h"
@@ -20,6 +21,9 @@ Result<void> add_firmware_items(const MachineConfig& config, const BootPaths& bo
 /// ACPI tables and the script that loads them; `pm_port` is where the guest put the power management registers.
 /// Called again when firmware reads them.
 void add_acpi_items(const MachineConfig& config, std::uint16_t pm_port, devices::FwCfg& fw_cfg);
+
+/// SMBIOS tables, which firmware places.
+void add_smbios_items(const MachineConfig& config, const cpu::CpuidPolicy& cpuid, devices::FwCfg& fw_cfg);
 
 /// Memory sizes, processors and boot order in the places that firmware without fw_cfg looks at.
 void fill_cmos(const MachineConfig& config, devices::RtcCmos& rtc);

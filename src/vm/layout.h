@@ -17,6 +17,7 @@ inline constexpr std::uint64_t EBDA_BASE = 0x9'fc00;             // the last KiB
 inline constexpr std::uint64_t VGA_WINDOW_BASE = 0xa'0000;       // no RAM: the legacy display window
 inline constexpr std::uint64_t SHADOW_BASE = 0xc'0000;           // RAM: option ROM and BIOS area
 inline constexpr std::uint64_t ACPI_TABLES_BASE = 0xe'0000;      //   ACPI tables; the RSDP is found by scanning, too
+inline constexpr std::uint64_t SMBIOS_BASE = 0xf'0000;           //   SMBIOS tables of a kernel that is booted directly
 inline constexpr std::uint64_t EXTENDED_BASE = 0x10'0000;        // RAM up to the PCI hole
 inline constexpr std::uint64_t PCI_WINDOW32_BASE = 0xc000'0000;  // BARs below 4 GiB; RAM ends here at the latest
 inline constexpr std::uint64_t IOAPIC_BASE = 0xfec0'0000;

@@ -3,6 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <span>
+#include <string_view>
 #include <utility>
 
 #include "base/bits.h"
@@ -83,7 +86,10 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
     TRY(saved, open_machine_file(config_.restore));
     if (auto done = read_ram(*saved, memory_); !done)
       return std::move(done).error().context("saved machine " + config_.restore);
-    find_boot_files();
+    if (config_.firmware.present())
+      TRY_VOID(load_guest());  // for resets
+    else
+      find_boot_files();
   }
 
   const bool deterministic = config_.engine_options.deterministic;
@@ -110,7 +116,7 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
                              config_.memory_bytes / MiB, physical_bits));
 
   TRY(board_, Mainboard::create(config_, {lock_, timers(), control_, memory_, tsc_, tsc_hz, physical_bits, *cpuid_,
-                                          events_, [this] { control_.pause(); }}));
+                                          events_, [this] { control_.pause(); }, flash_, variable_store_.get()}));
   TRY(engine_, make_engine(config_, memory_, *board_, *cpuid_));
   for (unsigned i = 0; i < config_.cpus; ++i) {
     TRY(auto vcpu, engine_->make_vcpu(i));
@@ -168,9 +174,30 @@ Result<void> Machine::add_memory() {
 Result<void> Machine::add_firmware() {
   machine::MemorySlot* const shadow = memory_.find(GuestPhys{layout::SHADOW_BASE});
   TRY(machine::MemorySlot* const low, memory_.add_behind("firmware-low", *shadow));
-  auto loaded = boot::load_firmware(memory_, *low, config_.firmware.path);
-  if (!loaded) return std::move(loaded).error().context(fmt::format("firmware {}", config_.firmware.path));
-  return {};
+  Firmware& firmware = config_.firmware;
+  for (std::string* path : {&firmware.path, &firmware.variables_image, &firmware.variables})
+    if (!path->empty()) *path = std::filesystem::absolute(*path).string();  // for who restores it elsewhere
+  const auto in_context = [](Error error, const std::string& path) {
+    const std::string_view package = path.starts_with("/usr/share/OVMF/")      ? "ovmf"
+                                     : path.starts_with("/usr/share/seabios/") ? "seabios"
+                                                                               : "";
+    if (package.empty()) return std::move(error).context(fmt::format("firmware {}", path));
+    return std::move(error).context(fmt::format("firmware {} (of Debian's package {})", path, package));
+  };
+  auto loaded = boot::check_firmware_name(firmware.path);
+  if (loaded) loaded = boot::load_firmware(memory_, *low, firmware.path);
+  if (!loaded) return in_context(std::move(loaded).error(), firmware.path);
+  if (firmware.variables_image.empty()) return {};
+  const GuestPhys above = memory_.find(GuestPhys{layout::ABOVE_4G_BASE - 1})->base;
+  auto flash = boot::load_flash(memory_, above, firmware.variables_image);
+  if (!flash) return in_context(std::move(flash).error(), firmware.variables_image);
+  flash_ = flash.value();
+  const std::span contents(reinterpret_cast<std::byte*>(flash_->host), flash_->size_bytes);
+  if (!is_variable_image(contents))
+    return in_context(Error("it holds no UEFI variables: no firmware volume begins there"), firmware.variables_image);
+  if (firmware.variables.empty()) return {};
+  TRY(variable_store_, VariableStore::open(firmware.variables, contents));
+  return variable_store_->read(contents);
 }
 
 /// Puts kernel and initrd into memory; boot_state_ is then what the first processor starts with.
@@ -204,7 +231,7 @@ Result<void> Machine::power_on() {
   const std::lock_guard hold(lock_);
   board_->reset();
   if (!config_.firmware.present()) {
-    TRY_VOID(board_->write_acpi_tables());
+    TRY_VOID(board_->write_tables());
     if (!boot::write_absent_bios(memory_, memory_map(config_.memory_bytes)))
       return Error("no RAM for what stands in for a BIOS");
   }

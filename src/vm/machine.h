@@ -28,6 +28,7 @@
 #include "vm/mainboard.h"
 #include "vm/one_thread.h"
 #include "vm/tsc.h"
+#include "vm/variable_store.h"
 #include "vm/vcpu_thread.h"
 #include "vm/virtual_time.h"
 
@@ -127,6 +128,8 @@ class Machine {
   GuestTsc tsc_;
   VirtualTime virtual_time_;  // in deterministic mode
   machine::GuestMemory memory_;
+  machine::MemorySlot* flash_ = nullptr;  // with UEFI firmware: its variables
+  std::unique_ptr<VariableStore> variable_store_;
   std::optional<boot::LinuxFiles> boot_files_;  // open since create(): a reset reads them again
   bool long_mode_ = true;                       // the processors have it
   cpu::ArchState boot_state_;

@@ -18,7 +18,7 @@ namespace veneer::vm {
 namespace {
 
 constexpr std::array<char, 8> file_magic = {'V', 'E', 'N', 'E', 'E', 'R', 'V', 'M'};
-constexpr std::uint32_t format_version = 8;
+constexpr std::uint32_t format_version = 9;
 constexpr std::uint64_t largest_state_bytes = 64 * MiB;
 constexpr std::uint64_t chunk_bytes = 256 * KiB;
 
@@ -157,6 +157,7 @@ void put_disk(machine::SnapshotWriter& out, const SavedDisk& disk) {
   out.put(config.open.lock);
   out.put(config.open.metadata_cache_bytes);
   out.put(config.interface);
+  out.put(static_cast<std::uint8_t>(config.cdrom));
   out.put(config.queues);
   out.put(config.iops);
   out.put(config.bytes_per_second);
@@ -183,6 +184,7 @@ SavedDisk get_disk(machine::SnapshotReader& in) {
   config.open.lock = get_enum(in, disk::LockPolicy::Off);
   in.get(config.open.metadata_cache_bytes);
   config.interface = get_enum(in, DiskInterface::Floppy);
+  config.cdrom = in.get<std::uint8_t>() != 0;
   in.get(config.queues);
   in.get(config.iops);
   in.get(config.bytes_per_second);
@@ -202,8 +204,13 @@ void put_config(machine::SnapshotWriter& out, const SavedConfig& config) {
   out.put(config.memory_bytes);
   out.put(config.tsc_hz);
   out.put(static_cast<std::uint8_t>(config.debug_exit));
-  for (const std::string* text : {&config.kernel, &config.initrd, &config.cmdline, &config.nets, &config.cpu})
+  const Firmware& firmware = config.firmware;
+  for (const std::string* text : {&config.kernel, &config.initrd, &config.cmdline, &config.nets, &config.cpu,
+                                  &firmware.path, &firmware.variables_image, &firmware.variables})
     put_text(out, *text);
+  out.put(firmware.kind);
+  out.put(config.boot_order);
+  out.put(static_cast<std::uint8_t>(config.boot_menu));
   out.put(static_cast<std::uint32_t>(config.disks.size()));
   for (const SavedDisk& disk : config.disks) put_disk(out, disk);
 }
@@ -216,8 +223,14 @@ SavedConfig get_config(machine::SnapshotReader& in) {
   in.get(config.memory_bytes);
   in.get(config.tsc_hz);
   config.debug_exit = in.get<std::uint8_t>() != 0;
-  for (std::string* text : {&config.kernel, &config.initrd, &config.cmdline, &config.nets, &config.cpu})
+  Firmware& firmware = config.firmware;
+  for (std::string* text : {&config.kernel, &config.initrd, &config.cmdline, &config.nets, &config.cpu, &firmware.path,
+                            &firmware.variables_image, &firmware.variables})
     *text = get_text(in);
+  firmware.kind = get_enum(in, Firmware::Kind::Ovmf);
+  firmware.variables_chosen = true;
+  config.boot_order = get_enum(in, BootOrder::Floppy);
+  config.boot_menu = in.get<std::uint8_t>() != 0;
   const auto disks = in.get<std::uint32_t>();
   if (disks > max_disks) in.fail();
   for (std::uint32_t i = 0; i < disks && in.ok(); ++i) config.disks.push_back(get_disk(in));

@@ -28,6 +28,9 @@ struct SavedConfig {
   std::string nets;                     ///< NetBay::parts()
   std::vector<SavedDisk> disks;
   std::string cpu = "host";  ///< --cpu
+  Firmware firmware;         ///< with absolute paths
+  BootOrder boot_order = BootOrder::Default;
+  bool boot_menu = false;
 };
 
 /// A file that has been looked at: header and state are whole and right, RAM is read and checked by read_ram().

@@ -21,9 +21,6 @@ constexpr std::chrono::seconds disk_patience{60};
 
 Result<void> Machine::save(const Fd& file) {
   if (!control_.paused()) return Error("the machine has to be paused before it is saved");
-  if (config_.firmware.present()) return Error("machines that started in firmware cannot be saved in this version");
-  for (const DiskConfig& disk : config_.disks)
-    if (disk.interface == DiskInterface::Ide) return Error("machines with IDE drives cannot be saved in this version");
   // Before anything is written down: what completes raises interrupts, which other devices then hold.
   TRY_VOID(settle_disks());
   machine::SnapshotWriter out;
@@ -40,10 +37,10 @@ Result<void> Machine::save(const Fd& file) {
   }
   board_->save(out);
   out.section("end");
-  const SavedConfig config{config_.machine,         config_.cpus,       config_.memory_bytes,
-                           cpuid_->tsc_hz(),        config_.debug_exit, config_.kernel,
-                           config_.initrd,          config_.cmdline,    board_->network().parts(),
-                           board_->disks().saved(), config_.cpu.text};
+  const SavedConfig config{
+      config_.machine,  config_.cpus,     config_.memory_bytes, cpuid_->tsc_hz(),          config_.debug_exit,
+      config_.kernel,   config_.initrd,   config_.cmdline,      board_->network().parts(), board_->disks().saved(),
+      config_.cpu.text, config_.firmware, config_.boot_order,   config_.boot_menu};
   return write_machine_file(file, config, out.data(), memory_);
 }
 

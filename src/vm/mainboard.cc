@@ -44,6 +44,7 @@
 #include "vm/acpi_platform.h"
 #include "vm/firmware_items.h"
 #include "vm/layout.h"
+#include "vm/smbios_platform.h"
 #include "vm/vcpu_thread.h"
 
 namespace veneer::vm {
@@ -100,6 +101,7 @@ struct Mainboard::FirmwareIo {
   devices::DebugConsole debug_console;
   devices::FwCfg fw_cfg;
   devices::VgaFunction vga;
+  std::unique_ptr<devices::CfiFlash> flash;
 };
 
 /// What every machine has.
@@ -302,8 +304,17 @@ Result<void> Mainboard::plug_firmware() {
   TRY_VOID(plug_port(layout::VBE_PORT, 3, io.vga.vbe_ports(), "VBE"));
   TRY_VOID(plug_memory(layout::VGA_WINDOW_BASE, layout::SHADOW_BASE - layout::VGA_WINDOW_BASE, io.vga.window(),
                        "VGA memory"));
+  if (machine::MemorySlot* const chip = supply_.flash) {
+    const std::span contents(reinterpret_cast<std::byte*>(chip->host), chip->size_bytes);
+    io.flash = std::make_unique<devices::CfiFlash>(contents, supply_.flash_store, [this, chip](bool array) {
+      const auto answers = static_cast<std::uint8_t>(array ? machine::SHADOW_READS : 0);
+      supply_.memory.set_shadow(chip->base, chip->size_bytes, answers);
+    });
+    TRY_VOID(plug_memory(chip->base.value, chip->size_bytes, *io.flash, "flash"));
+  }
   TRY_VOID(add_firmware_items(config_, disks_.boot_paths(config_.boot_order), io.fw_cfg));
   add_acpi_items(config_, layout::ACPI_PM_PORT, io.fw_cfg);
+  add_smbios_items(config_, supply_.cpuid, io.fw_cfg);
   // The tables name the power management registers, whose place firmware chooses before it reads them.
   io.fw_cfg.set_refresh([this](const std::string& name) {
     if (name == devices::acpi_loader_file || name == devices::acpi_tables_file)
@@ -383,12 +394,21 @@ void Mainboard::restore(machine::SnapshotReader& in) {
   if (legacy_) legacy_->typist->restore(in);
 }
 
-Result<void> Mainboard::write_acpi_tables() {
+Result<void> Mainboard::write_tables() {
   const GuestPhys base{layout::ACPI_TABLES_BASE};
   const std::vector<std::byte> tables = devices::build_acpi_tables(describe_platform(config_), base);
-  if (tables.size() > boot::BIOS_STUBS - base)
+  if (tables.size() > layout::SMBIOS_BASE - base.value)
     return Error(fmt::format("{} bytes of ACPI tables are more than there is room for", tables.size()));
   if (!supply_.memory.write(base, tables)) return Error("no RAM for the ACPI tables");
+
+  devices::SmbiosPlatform platform = describe_to_smbios(config_, supply_.cpuid);
+  platform.bios = true;
+  const GuestPhys anchor{layout::SMBIOS_BASE}, behind{layout::SMBIOS_BASE + 0x20};
+  const devices::SmbiosTables smbios = devices::build_smbios(platform, behind);
+  if (smbios.tables.size() > boot::BIOS_STUBS - behind)
+    return Error(fmt::format("{} bytes of SMBIOS tables are more than there is room for", smbios.tables.size()));
+  if (!supply_.memory.write(anchor, smbios.anchor) || !supply_.memory.write(behind, smbios.tables))
+    return Error("no RAM for the SMBIOS tables");
   return {};
 }
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "cpu/engine.h"
+#include "devices/firmware/flash.h"
 #include "devices/irq/apic_bus.h"
 #include "devices/irq/ioapic.h"
 #include "devices/irq/lapic.h"
@@ -45,6 +46,8 @@ struct BoardSupply {
   const cpu::CpuidPolicy& cpuid;
   EventLoop& events;                    ///< for the disks
   std::function<void()> pause_machine;  ///< a disk waits for help (--disk ...,werror=stop)
+  machine::MemorySlot* flash;           ///< what a flash chip shows, or null: there is none
+  devices::FlashStore* flash_store;     ///< what keeps it; null: nobody
 };
 
 class Mainboard final : public cpu::Board {
@@ -76,8 +79,9 @@ class Mainboard final : public cpu::Board {
   /// Presses the ACPI power button. Board lock held.
   void press_power_button();
 
-  /// Writes the ACPI tables into guest memory, the RSDP at layout::ACPI_TABLES_BASE. vCPUs parked.
-  Result<void> write_acpi_tables();
+  /// Writes ACPI and SMBIOS tables into guest memory: the RSDP is at layout::ACPI_TABLES_BASE, SMBIOS' entry point at
+  /// layout::SMBIOS_BASE. vCPUs parked.
+  Result<void> write_tables();
 
   /// Power-on state of every device, for a directly booted kernel as firmware would leave it. vCPUs parked, board
   /// lock held.

@@ -125,6 +125,8 @@ void BtVcpu::physical_write(GuestPhys address, const void* data, unsigned size) 
       done += piece;
     }
   });
+  // A flash chip that shows something else now: the next instruction may look at it.
+  if (map_changed_.load(std::memory_order_relaxed)) leave_soon_ = true;
 }
 
 bool BtVcpu::probe(std::uint64_t address, Access access) {
