@@ -32,6 +32,8 @@ class InterruptPort {
   /// True once for each NMI that arrived.
   virtual bool nmi_pending() const = 0;
   virtual void take_nmi() = 0;
+  /// IRET lets NMIs in again.
+  virtual void nmi_unblocked() {}
   /// True once after Board::unhalt() for this vCPU: a HLT is over although no interrupt came. No lock.
   virtual bool take_unhalt() { return false; }
 

@@ -20,8 +20,10 @@ std::uint64_t BtVcpu::interrupt_return_mask(unsigned operand_bytes) const {
 }
 
 void BtVcpu::unblock_nmi() {
-  if (s.nmi_blocked) look_at_events();
+  if (!s.nmi_blocked) return;
   s.nmi_blocked = false;
+  with_vectors_saved([&] { interrupts().nmi_unblocked(); });
+  look_at_events();
 }
 
 /// Real and virtual-8086 mode. `slot`: IP, CS, FLAGS.

@@ -46,6 +46,7 @@ void LocalApic::reset() {
   apic_base_ = default_base | (present_ ? ApicBaseEnable : std::uint64_t{0});
   if (id_ == 0) apic_base_ |= ApicBaseBsp;
   signals_.store(0, std::memory_order_release);
+  in_nmi_.store(false, std::memory_order_release);
   waiting_for_startup_ = id_ != 0;
   startup_vector_ = 0;
   reset_registers();
@@ -106,7 +107,7 @@ bool LocalApic::deliver(const ApicMessage& message) {
       accept(message.vector, message.trigger_mode);
       return true;
     case DeliveryMode::Nmi:
-      signal(SignalNmi);
+      deliver_nmi();
       return true;
     case DeliveryMode::Init:
       signals_.fetch_and(~SignalStartup, std::memory_order_acq_rel);
@@ -133,7 +134,7 @@ void LocalApic::set_pin(Pin& pin, bool level) {
   const bool rose = level && !pin.level;
   pin.level = level;
   if (!enabled()) {  // SDM 3A 11.4.3: the pins are INTR and NMI then
-    if (pin.entry == LvtLint1 && rose) signal(SignalNmi);
+    if (pin.entry == LvtLint1 && rose) deliver_nmi();
     update();
     return;
   }
@@ -158,7 +159,7 @@ void LocalApic::deliver_lvt(Lvt entry) {
       return;
     }
     case DeliveryMode::Nmi:
-      signal(SignalNmi);
+      deliver_nmi();
       return;
     case DeliveryMode::Init:
       deliver({.delivery_mode = DeliveryMode::Init});
@@ -260,11 +261,24 @@ void LocalApic::set_cr8(std::uint64_t value) {
 
 // --- NMI, INIT, SIPI ---
 
-void LocalApic::take_nmi() { signals_.fetch_and(~SignalNmi, std::memory_order_acq_rel); }
+/// One NMI waits while another is served. Of two that come before the first is served none is lost either: hardware
+/// takes the first at once.
+void LocalApic::deliver_nmi() {
+  const bool waits = signals_.load(std::memory_order_acquire) & SignalNmi;
+  signal(waits && !in_nmi_.load(std::memory_order_acquire) ? SignalNmi | SignalSecondNmi : SignalNmi);
+}
+
+void LocalApic::take_nmi() {
+  std::lock_guard guard(bus_.lock());
+  const bool second = signals_.fetch_and(~SignalSecondNmi, std::memory_order_acq_rel) & SignalSecondNmi;
+  if (!second) signals_.fetch_and(~SignalNmi, std::memory_order_acq_rel);
+  in_nmi_.store(true, std::memory_order_release);
+}
 
 void LocalApic::take_init() {
   std::lock_guard guard(bus_.lock());
-  signals_.fetch_and(~(SignalInit | SignalNmi | SignalUnhalt), std::memory_order_acq_rel);
+  signals_.fetch_and(~(SignalInit | SignalNmi | SignalSecondNmi | SignalUnhalt), std::memory_order_acq_rel);
+  in_nmi_.store(false, std::memory_order_release);
   reset_registers();
 }
 
@@ -293,6 +307,7 @@ void LocalApic::save(machine::SnapshotWriter& out) const {
   out.put(lvt_);
   out.put(signals_.load(std::memory_order_relaxed));
   out.put(startup_vector_);
+  out.put(static_cast<std::uint8_t>(in_nmi_.load(std::memory_order_relaxed)));
   for (const bool flag : {waiting_for_startup_, ext_int_message_, lint_[0].level, lint_[1].level})
     out.put(static_cast<std::uint8_t>(flag));
   timer_.save(out);
@@ -308,9 +323,10 @@ void LocalApic::restore(machine::SnapshotReader& in) {
   for (std::uint32_t* value : {&ldr_, &dfr_, &svr_, &esr_, &esr_pending_}) in.get(*value);
   in.get(icr_);
   in.get(lvt_);
-  signals_.store(in.get<std::uint32_t>() & (SignalNmi | SignalInit | SignalStartup | SignalUnhalt),
+  signals_.store(in.get<std::uint32_t>() & (SignalNmi | SignalSecondNmi | SignalInit | SignalStartup | SignalUnhalt),
                  std::memory_order_release);
   in.get(startup_vector_);
+  in_nmi_.store(in.get<std::uint8_t>() != 0, std::memory_order_release);
   for (bool* flag : {&waiting_for_startup_, &ext_int_message_, &lint_[0].level, &lint_[1].level})
     *flag = in.get<std::uint8_t>() != 0;
   timer_.restore(in);

@@ -66,6 +66,7 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
   std::optional<std::uint8_t> acknowledge() override;
   bool nmi_pending() const override { return signals_.load(std::memory_order_acquire) & SignalNmi; }
   void take_nmi() override;
+  void nmi_unblocked() override { in_nmi_.store(false, std::memory_order_release); }
   bool take_unhalt() override {
     return signals_.load(std::memory_order_acquire) & SignalUnhalt &&
            signals_.fetch_and(~SignalUnhalt, std::memory_order_acq_rel) & SignalUnhalt;
@@ -134,7 +135,7 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
     SELF_IPI = 0x3f,
   };
   enum : std::uint64_t { ApicBaseBsp = 1u << 8, ApicBaseX2 = 1u << 10, ApicBaseEnable = 1u << 11 };
-  enum : std::uint32_t { SignalNmi = 1, SignalInit = 2, SignalStartup = 4, SignalUnhalt = 8 };
+  enum : std::uint32_t { SignalNmi = 1, SignalInit = 2, SignalStartup = 4, SignalUnhalt = 8, SignalSecondNmi = 16 };
   /// LVT entries in register order.
   enum Lvt : unsigned { LvtTimer, LvtThermal, LvtPmc, LvtLint0, LvtLint1, LvtError, lvt_count };
 
@@ -148,6 +149,7 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
   // lapic.cc: delivery and priorities
   void set_pin(Pin& pin, bool level);
   void deliver_lvt(Lvt entry);
+  void deliver_nmi();
   void accept(std::uint8_t vector, TriggerMode trigger);
   void end_of_interrupt();
   bool ext_int_pending() const;
@@ -182,6 +184,7 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
   std::atomic<bool> pending_{false};
   std::atomic<std::uint32_t> signals_{0};
   std::atomic<std::uint8_t> tpr_{0};
+  std::atomic<bool> in_nmi_{false};
 
   // Guarded by the board lock.
   std::uint64_t apic_base_ = 0;

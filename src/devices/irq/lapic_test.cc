@@ -154,6 +154,25 @@ TEST_F(LocalApicTest, NmiIsTakenOnce) {
   EXPECT_FALSE(cpu0.nmi_pending());
 }
 
+TEST_F(LocalApicTest, TwoNmisBeforeTheFirstIsServedAreTwo) {
+  cpu0.deliver({.delivery_mode = DeliveryMode::Nmi});
+  cpu0.deliver({.delivery_mode = DeliveryMode::Nmi});
+  cpu0.take_nmi();
+  EXPECT_TRUE(cpu0.nmi_pending());
+  cpu0.take_nmi();
+  EXPECT_FALSE(cpu0.nmi_pending());
+}
+
+TEST_F(LocalApicTest, OneNmiWaitsWhileAnotherIsServed) {
+  cpu0.deliver({.delivery_mode = DeliveryMode::Nmi});
+  cpu0.take_nmi();
+  cpu0.deliver({.delivery_mode = DeliveryMode::Nmi});
+  cpu0.deliver({.delivery_mode = DeliveryMode::Nmi});
+  cpu0.nmi_unblocked();
+  cpu0.take_nmi();
+  EXPECT_FALSE(cpu0.nmi_pending());
+}
+
 // --- IPIs ---
 
 TEST_F(LocalApicTest, PhysicalIpiReachesOne) {

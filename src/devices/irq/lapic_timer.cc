@@ -89,6 +89,12 @@ void LapicTimer::set_divide(std::uint32_t value) {
 void LapicTimer::set_tsc_deadline(std::uint64_t tsc) {
   if (mode_ != Mode::TscDeadline) return;
   tsc_deadline_ = tsc;
+  // A deadline that is over interrupts now, not when the event loop comes to it.
+  if (tsc != 0 && guest_tsc() >= tsc) {
+    timer_->cancel();
+    fire();
+    return;
+  }
   arm_tsc_deadline();
 }
 
