@@ -107,6 +107,33 @@ TEST_P(Debug, MovSsDefersItsDataBreakpoint) {
   expect_breakpoint(code_at + 6 + 1);
 }
 
+GUEST_CODE(mov_ss_and_int, 32, R"(
+  mov ss, word ptr [0x200000]
+  int 0x21
+  hlt
+)");
+
+// As processors do since ever (CVE-2018-8897): what MOV SS held back arrives at the first instruction of the handler.
+TEST_P(Debug, ADataBreakpointOfMovSsSurvivesAnInterruptInstruction) {
+  protected_mode(mov_ss_and_int);
+  m.put(data_at, kernel_data, 2);
+  watch(data_at, access | two_bytes);
+  expect_breakpoint(handlers_at + 16 * 0x21);
+}
+
+GUEST_CODE(mov_ss_and_icebp, 32, R"(
+  mov ss, word ptr [0x200000]
+  .byte 0xf1
+  hlt
+)");
+
+TEST_P(Debug, ADataBreakpointOfMovSsJoinsInt1) {
+  protected_mode(mov_ss_and_icebp);
+  m.put(data_at, kernel_data, 2);
+  watch(data_at, access | two_bytes);
+  expect_breakpoint(code_at + 6 + 1);
+}
+
 GUEST_CODE(output, 32, R"(
   out 0x80, al
   nop

@@ -91,10 +91,13 @@ class FakeBoard final : public cpu::Board {
     if (on_port_write) on_port_write(port, value);
   }
   std::uint64_t read_mmio(GuestPhys address, unsigned size_bytes) override {
-    return read(mmio, mmio_values, address.value, size_bytes);
+    const std::uint64_t value = read(mmio, mmio_values, address.value, size_bytes);
+    if (on_mmio) on_mmio();
+    return value;
   }
   void write_mmio(GuestPhys address, unsigned size_bytes, std::uint64_t value) override {
     mmio.push_back({true, address.value, size_bytes, value});
+    if (on_mmio) on_mmio();
   }
   cpu::InterruptPort& interrupts(unsigned vcpu) override { return interrupt_ports[vcpu]; }
   void coprocessor_error() override { coprocessor_errors++; }
@@ -111,6 +114,7 @@ class FakeBoard final : public cpu::Board {
   std::map<std::uint64_t, std::uint64_t> port_values, mmio_values;  ///< answers; others are all ones
   FakeInterrupts interrupt_ports[4];
   std::function<void(std::uint16_t port, std::uint32_t value)> on_port_write;  ///< on the vCPU's thread
+  std::function<void()> on_mmio;                                               ///< behind each access, there too
 
  private:
   static std::uint64_t read(std::vector<BusAccess>& log, const std::map<std::uint64_t, std::uint64_t>& values,

@@ -237,6 +237,33 @@ TEST_P(Gates, ALongModeGateLeadsToTheInnerLevel) {
   EXPECT_EQ(m.get(reg(RSP) + 24), user_data);
 }
 
+GUEST_CODE(iret_to_user64, 64, "iretq");
+GUEST_CODE(read_through_gs, 64, R"(
+  mov eax, gs:[0]
+  mov ebx, gs
+  int3
+)");
+
+// The selector of a segment that the user may not have becomes null; in 64-bit mode its base is still there.
+TEST_P(Gates, AnInnerGsKeepsItsBaseOnTheWayOut) {
+  user_program(read_through_gs);
+  m.map(data_at, data_at, PTE_U | PTE_W);
+  m.put(data_at, 0x12345678, 4);
+  m.load(code_at, iret_to_user64);
+  m.state.rip = code_at;
+  m.state.segments[CS] = {kernel_code, 0xa9b, 0xffffffff, 0};
+  m.state.segments[SS] = {kernel_data, 0xc93, 0xffffffff, 0};
+  m.state.segments[GS] = {kernel_data, 0xc93, 0xffffffff, data_at};
+  m.state.gpr[RSP] = kernel_stack_top - 0x100;
+  const std::uint64_t frame[] = {user_code_at, user_code, 2, kernel_stack_top, user_data};
+  for (unsigned i = 0; i < 5; i++) m.put(kernel_stack_top - 0x100 + 8 * i, frame[i]);
+  const auto taken = m.run_to_exception();
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(taken->vector, VECTOR_BP);
+  EXPECT_EQ(reg(RAX), 0x12345678u);
+  EXPECT_EQ(reg(RBX) & 0xffff, 0u);
+}
+
 ENGINE_SUITE(Gates);
 
 }  // namespace

@@ -172,6 +172,69 @@ TEST_P(Interrupts, NmiIsTakenWithIfClear) {
   EXPECT_EQ(taken->vector, VECTOR_NMI);
 }
 
+// What a write to a device brings about for the processor itself (an IPI to itself, say) comes behind the instruction.
+GUEST_CODE(write_and_go_on, 64, R"(
+  mov dword ptr [rsi], eax
+  inc ebx
+  inc ebx
+  hlt
+)");
+
+TEST_P(Interrupts, AnNmiThatADeviceWriteBringsComesBehindIt) {
+  program(write_and_go_on);
+  m.state.gpr[RSI] = mmio_at;
+  m.board.on_mmio = [&] {
+    port().raise_nmi();
+    m.vcpu().kick();
+  };
+  const auto taken = m.run_to_exception();
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(taken->vector, VECTOR_NMI);
+  EXPECT_EQ(taken->rip, code_at + 2);
+}
+
+GUEST_CODE(output_and_go_on, 64, R"(
+  out 0x10, al
+  inc ebx
+  inc ebx
+  hlt
+)");
+
+TEST_P(Interrupts, AnNmiThatAnOutBringsComesBehindIt) {
+  program(output_and_go_on);
+  m.board.on_port_write = [&](std::uint16_t, std::uint32_t) {
+    port().raise_nmi();
+    m.vcpu().kick();
+  };
+  const auto taken = m.run_to_exception();
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(taken->vector, VECTOR_NMI);
+  EXPECT_EQ(taken->rip, code_at + 2);
+}
+
+// The instruction behind STI looks for a kick on its slow path, and has to be done all the same before the NMI comes.
+GUEST_CODE(sti_and_access, 64, R"(
+  mov eax, dword ptr [rsi]
+  sti
+  mov eax, dword ptr [rdi]
+  inc ebx
+  hlt
+)");
+
+TEST_P(Interrupts, NothingComesBetweenStiAndAnAccess) {
+  program(sti_and_access);
+  m.state.gpr[RSI] = mmio_at;
+  m.state.gpr[RDI] = data_at;
+  m.board.on_mmio = [&] {
+    port().raise_nmi();
+    m.vcpu().kick();
+  };
+  const auto taken = m.run_to_exception();
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(taken->vector, VECTOR_NMI);
+  EXPECT_NE(taken->rip, code_at + 3);
+}
+
 GUEST_CODE(nmi_handler, 64, R"(
   inc ecx
   cmp ecx, 1

@@ -43,10 +43,11 @@ struct VectorOperands {
 
 /// The 8 bytes behind a call of stub_memory or stub_writeback; at any address.
 struct [[gnu::packed]] AccessDescriptor {
-  std::uint16_t offset : 12;  ///< of the instruction in its page
-  std::uint16_t segment : 4;  ///< SegReg whose limit and type count; in 64-bit code FS, GS, or 0 for none
-  std::uint16_t next_offset;  ///< of the one behind it
-  std::uint8_t size;          ///< bytes, up to 108
+  std::uint16_t offset : 12;     ///< of the instruction in its page
+  std::uint16_t segment : 3;     ///< SegReg whose limit and type count; in 64-bit code FS, GS, or 0 for none
+  std::uint16_t behind_sti : 1;  ///< events have to wait until this instruction is done
+  std::uint16_t next_offset;     ///< of the one behind it
+  std::uint8_t size;             ///< bytes, up to 108
   std::uint8_t flags;
   std::uint16_t jump_bytes;  ///< from here to the bounced form
 

@@ -165,6 +165,7 @@ Outcome callout_int3(BtVcpu& v, const CalloutRecord& r) {
 }
 
 Outcome callout_int1(BtVcpu& v, const CalloutRecord& r) {
+  v.report_debug_hits();
   return software_interrupt(v, r, VECTOR_DB, EventKind::External);
 }
 

@@ -162,7 +162,8 @@ Translator::Cold& Translator::check(const Insn& insn, const AccessSpec& spec, Bo
   if (demands_alignment(insn)) bits |= AccessDescriptor::ALIGNED;
   const unsigned segment = segment_of(insn, spec);
   cold.descriptor = AccessDescriptor{static_cast<std::uint16_t>(insn.offset & 0xfff),
-                                     static_cast<std::uint16_t>(segment & 0xf),
+                                     static_cast<std::uint16_t>(segment & 7),
+                                     &insn != insns_ && (&insn - 1)->mnemonic() == ZYDIS_MNEMONIC_STI,
                                      insn.next_offset(),
                                      static_cast<std::uint8_t>(spec.size),
                                      bits,

@@ -25,6 +25,7 @@ void BtVcpu::deliver(Fault what, EventKind kind, std::uint64_t return_rip) {
   s.interrupt_shadow = false;
   s.halted = false;
   bool is_exception = kind == EventKind::Exception;
+  if (is_exception) debug_hits_ = 0;
   const Fault first = what;
   // INT n that cannot be delivered faults as an instruction: RIP is its own.
   std::uint64_t fault_rip = is_exception ? return_rip : b->rip;

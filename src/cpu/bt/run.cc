@@ -375,8 +375,9 @@ ExitReason BtVcpu::run_loop(bool single) {
         break;
     }
     // TF counts as it was before the instruction: a POPF that clears it still traps.
-    const bool trapped = trap && !trap_dropped_;
-    if ((trapped || debug_hits_) && count.events == events_before && !(s.interrupt_shadow && stack_shadow_))
+    const bool trapped = trap && !trap_dropped_ && count.events == events_before;
+    // Hits behind an event are what MOV SS held back: INT n reached its handler with them (a fault drops them).
+    if ((trapped || debug_hits_) && !(s.interrupt_shadow && stack_shadow_))
       debug_exception(debug_hits_ | (trapped ? DR6_BS : 0), b->rip);
     if (single && !shutdown_) return finish(ExitReason::Debug);
   }
@@ -407,7 +408,8 @@ std::uint64_t BtVcpu::callout(const CalloutRecord& record) {
   leave_soon_ = false;
   Outcome outcome = record.function(*this, record);
   // It wrote over translated code, maybe this block's.
-  if (leave_soon_ && outcome == Outcome::Continue) outcome = Outcome::Next;
+  // A kick may be its own doing (WRMSR to the local APIC): what it brings comes right behind it.
+  if ((leave_soon_ || kicked()) && outcome == Outcome::Continue) outcome = Outcome::Next;
   switch (outcome) {
     case Outcome::Continue:
       if (!vectors_loaded_) load_vectors();

@@ -106,11 +106,7 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
   if (!passes_before_paging(d, address, misaligned)) return refuse_access(d);
   // Calls without end have no other place to look for events. A single-instruction block must get on: an interrupt
   // shadow may end with it.
-  if (!mode.has(Mode::SINGLE) && kicked()) {
-    b->rip = rip_of(d.offset);
-    b->exit_kind = static_cast<std::uint64_t>(ExitKind::Poll);
-    return AccessAnswer::left;
-  }
+  if (!mode.has(Mode::SINGLE) && kicked()) return leave_before(d, ExitKind::Poll);
   if (d.flags & AccessDescriptor::MASKED) return masked_access(d, misaligned);
   if (!range_reachable(d.segment, address, d.size)) {
     if (group) return AccessAnswer::to_variant;
@@ -121,7 +117,18 @@ std::uint64_t BtVcpu::slow_access(const AccessDescriptor& d) {
     return refuse_access(d);
   }
   if (!check_alignment(address, d.size)) return refuse_access(d);
-  return group ? group_access(d, address) : operand_access(d, address);
+  if (!group) return operand_access(d, address);
+  const std::uint64_t answer = group_access(d, address);
+  // The way to the variant may lead through the run loop, where events are looked at.
+  return answer == AccessAnswer::to_variant && d.behind_sti ? leave_before(d, ExitKind::Resume) : answer;
+}
+
+/// To the run loop, with this instruction still to do. STI inside the block has left no shadow behind so far.
+std::uint64_t BtVcpu::leave_before(const AccessDescriptor& d, ExitKind kind) {
+  if (d.behind_sti) set_interrupt_shadow();
+  b->rip = rip_of(d.offset);
+  b->exit_kind = static_cast<std::uint64_t>(kind);
+  return AccessAnswer::left;
 }
 
 /// All in one plain page, or the ungrouped variant sorts it out, instruction by instruction. A fault is the leader's
@@ -164,9 +171,7 @@ std::uint64_t BtVcpu::operand_access(const AccessDescriptor& d, std::uint64_t ad
       !(d.flags & AccessDescriptor::STAY)) {
     // It may be locked: read, change and write two pages as one (traps.md 7).
     alone_wanted_ = true;
-    b->rip = rip_of(d.offset);
-    b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
-    return AccessAnswer::left;
+    return leave_before(d, ExitKind::Resume);
   }
   if (watch_data_) note_data_access(address, d.size, write);
   count.bounces++;
@@ -237,7 +242,8 @@ std::uint64_t BtVcpu::write_back(const AccessDescriptor& d) {
     if (bounce_.first_bytes < bounce_.size)
       physical_write(bounce_.part[1], buffer + bounce_.first_bytes, bounce_.size - bounce_.first_bytes);
   }
-  if (leave_soon_ && !(d.flags & AccessDescriptor::STAY)) {
+  // A kick may be the write's own doing: an interrupt to this processor comes right behind it.
+  if ((leave_soon_ || kicked()) && !(d.flags & AccessDescriptor::STAY)) {
     b->rip = rip_of(d.next_offset);
     b->exit_kind = static_cast<std::uint64_t>(ExitKind::Resume);
     return AccessAnswer::left;

@@ -263,8 +263,8 @@ void BtVcpu::drop_inner_segments() {
       continue;
     }
     if (conforming || old.dpl() >= s.segments[SS].dpl()) continue;
-    Segment null;
-    null.base = null_keeps_base() && (which == FS || which == GS) ? b->segment_base[which] : 0;
+    Segment null;  // the bases of FS and GS stay on both vendors' processors, unlike where a null selector is loaded
+    if (which == FS || which == GS) null.base = b->segment_base[which];
     set_segment(which, null);
   }
 }

@@ -179,6 +179,7 @@ class BtVcpu final : public Vcpu {
   };
   bool passes_before_paging(const AccessDescriptor& d, std::uint64_t address, bool misaligned);
   std::uint64_t refuse_access(const AccessDescriptor& d);
+  std::uint64_t leave_before(const AccessDescriptor& d, ExitKind kind);
   std::uint64_t group_access(const AccessDescriptor& d, std::uint64_t address);
   std::uint64_t operand_access(const AccessDescriptor& d, std::uint64_t address);
   bool write_in_place(const AccessDescriptor& d, std::uint64_t address, GuestPhys physical);
@@ -290,6 +291,11 @@ class BtVcpu final : public Vcpu {
   unsigned instruction_breakpoints(std::uint64_t linear) const;
   /// #DB with these bits in DR6.
   void debug_exception(std::uint64_t dr6_bits, std::uint64_t return_rip);
+  /// What MOV SS held back joins the #DB of INT1.
+  void report_debug_hits() {
+    if (debug_hits_) s.dr[6] = (s.dr[6] & ~std::uint64_t{0xf}) | debug_hits_;
+    debug_hits_ = 0;
+  }
   /// No single-step trap behind this instruction: a SYSCALL that masks TF. Everything else that clears TF traps.
   void drop_trap() { trap_dropped_ = true; }
   /// MOV SS and POP SS hold interrupts and single-step traps until after the next instruction (SDM 3A 6.8.3).
