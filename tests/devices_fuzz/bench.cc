@@ -79,7 +79,7 @@ Bench::Bench(const DriveFiles& files, bool firmware) : has_firmware(firmware) {
   tsc_.follow(timers.clock());
   cpuid_ = std::make_unique<cpu::CpuidPolicy>(cpu::CpuidPolicy::host(config_.cpus, tsc_hz));
   board = must(vm::Mainboard::create(config_, {lock, timers, power_, memory, tsc_, tsc_hz, cpuid_->physical_bits(),
-                                               *cpuid_, events_, [] {}}),
+                                               *cpuid_, events_, [] {}, nullptr, nullptr}),
                "the board");
   reset();
 }

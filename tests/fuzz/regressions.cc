@@ -20,15 +20,14 @@ namespace {
 constexpr const char* gpr_names[gpr_count] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                               "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
-Snippet plain_snippet() {
+Snippet plain_snippet(std::uint64_t components) {
   Snippet snippet;
   snippet.position = 256;
   snippet.start.gpr.fill(low_data + 256);
   snippet.start.gpr[RSP] = high_data + 2048;
   snippet.start.rflags = RFLAGS_FIXED1 | RFLAGS_IF;
   Random random(1, 0);
-  constexpr std::uint64_t every_component = 0xe7;
-  random_vectors(random, every_component, snippet.start);
+  random_vectors(random, components, snippet.start);
   constexpr unsigned fcw_at = 0, fsw_at = 2, mxcsr_at = 24;
   const std::uint16_t control = 0x37f, status = 0;
   const std::uint32_t mxcsr = 0x1f80;
@@ -78,14 +77,14 @@ bool assign(Snippet& snippet, const std::string& name, std::uint64_t value) {
 
 }  // namespace
 
-Result<std::vector<Regression>> read_regressions(const std::string& path) {
+Result<std::vector<Regression>> read_regressions(const std::string& path, std::uint64_t components) {
   std::ifstream file(path);
   if (!file) return Error(fmt::format("cannot read {}", path));
   std::vector<Regression> all;
   std::string line;
   for (unsigned number = 1; std::getline(file, line); number++) {
     std::istringstream words(line.substr(0, line.find('#')));
-    Regression regression{{}, plain_snippet()};
+    Regression regression{{}, plain_snippet(components)};
     if (!(words >> regression.name)) continue;
     const auto bad = [&](const std::string& word) { return Error(fmt::format("{}:{}: {}?", path, number, word)); };
     for (std::string word; words >> word;) {

@@ -14,7 +14,8 @@ struct Regression {
   Snippet snippet;
 };
 
-/// Reads a file of lines `name hex... register=value...` (regressions.txt explains them).
-Result<std::vector<Regression>> read_regressions(const std::string& path);
+/// Reads a file of lines `name hex... register=value...` (regressions.txt explains them). `components` are those of the
+/// host's XCR0.
+Result<std::vector<Regression>> read_regressions(const std::string& path, std::uint64_t components);
 
 }  // namespace veneer::fuzz

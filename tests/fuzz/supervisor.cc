@@ -49,7 +49,7 @@ class Supervisor {
   }
 
   int run_regressions() {
-    const auto cases = read_regressions(options_.regressions);
+    const auto cases = read_regressions(options_.regressions, policy_.xcr0_mask());
     if (!cases) return failed(cases.error());
     Worker worker(options_, policy_, generators_, statistics_, {});
     const auto differing = worker.run_fixed(cases.value());

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cpu/bt/callouts.h"
+#include "cpu/bt/string_order.h"
 #include "cpu/bt/vcpu.h"
 
 namespace veneer::cpu::bt {
@@ -222,8 +223,8 @@ Outcome compare_string(BtVcpu& v, const CalloutRecord& r) {
       value = 0;
       return linear<Size>(v, r, pointer, s, Access::Read, address) && v.read_memory(address, &value, Size);
     };
-    // If both operands fault, it is ES:[rDI] that does; but [rSI] in REPE CMPSB, which is fast (Zen 4).
-    const bool source_first = !Scan && Size == 1 && r.rep == 0xf3;
+    // If both operands fault, it is ES:[rDI] that does; but on some processors [rSI] in REPE CMPSB.
+    const bool source_first = !Scan && Size == 1 && r.rep == 0xf3 && repe_cmpsb_reads_source_first;
     if (source_first && !fetch(RSI, left)) return Outcome::Fault;
     if (!fetch(RDI, right)) return Outcome::Fault;
     if (!Scan && !source_first && !fetch(RSI, left)) return Outcome::Fault;
