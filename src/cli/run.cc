@@ -166,6 +166,7 @@ void take_over(vm::MachineConfig& config, const vm::SavedConfig& saved) {
   config.kernel = saved.kernel;  // relative to where the first machine was started
   config.initrd = saved.initrd;
   config.cmdline = saved.cmdline;
+  config.modules = saved.modules;
   const vm::Firmware asked = std::exchange(config.firmware, saved.firmware);
   if (asked.present()) config.firmware.variables = asked.variables;
   config.boot_order = saved.boot_order;

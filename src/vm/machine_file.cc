@@ -18,7 +18,7 @@ namespace veneer::vm {
 namespace {
 
 constexpr std::array<char, 8> file_magic = {'V', 'E', 'N', 'E', 'E', 'R', 'V', 'M'};
-constexpr std::uint32_t format_version = 9;
+constexpr std::uint32_t format_version = 10;
 constexpr std::uint64_t largest_state_bytes = 64 * MiB;
 constexpr std::uint64_t chunk_bytes = 256 * KiB;
 
@@ -211,6 +211,11 @@ void put_config(machine::SnapshotWriter& out, const SavedConfig& config) {
   out.put(firmware.kind);
   out.put(config.boot_order);
   out.put(static_cast<std::uint8_t>(config.boot_menu));
+  out.put(static_cast<std::uint32_t>(config.modules.size()));
+  for (const boot::BootModule& module : config.modules) {
+    put_text(out, module.path);
+    put_text(out, module.words);
+  }
   out.put(static_cast<std::uint32_t>(config.disks.size()));
   for (const SavedDisk& disk : config.disks) put_disk(out, disk);
 }
@@ -231,6 +236,11 @@ SavedConfig get_config(machine::SnapshotReader& in) {
   firmware.variables_chosen = true;
   config.boot_order = get_enum(in, BootOrder::Floppy);
   config.boot_menu = in.get<std::uint8_t>() != 0;
+  const auto modules = in.get<std::uint32_t>();
+  for (std::uint32_t i = 0; i < modules && in.ok(); ++i) {
+    std::string path = get_text(in);
+    config.modules.push_back({std::move(path), get_text(in)});
+  }
   const auto disks = in.get<std::uint32_t>();
   if (disks > max_disks) in.fail();
   for (std::uint32_t i = 0; i < disks && in.ok(); ++i) config.disks.push_back(get_disk(in));

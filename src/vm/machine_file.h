@@ -31,6 +31,7 @@ struct SavedConfig {
   Firmware firmware;         ///< with absolute paths
   BootOrder boot_order = BootOrder::Default;
   bool boot_menu = false;
+  std::vector<boot::BootModule> modules;  ///< beside the kernel, for a reset
 };
 
 /// A file that has been looked at: header and state are whole and right, RAM is read and checked by read_ram().
