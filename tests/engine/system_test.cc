@@ -310,7 +310,31 @@ TEST_P(System, XgetbvShowsXcr0) {
   EXPECT_EQ(reg(RAX), m.state.xcr0);
 }
 
+GUEST_CODE(load_ldt, 64, "lldt ax\nhlt");
+GUEST_CODE(load_task, 64, "ltr ax\nhlt");
+
+/// A system descriptor behind the GDT's others, with the lowest base that is not canonical.
+class SystemBase : public EngineTest {
+ protected:
+  void run_with(Code code, std::uint64_t type) {
+    constexpr std::uint64_t selector = 0x50, limit = 0xff, not_canonical = std::uint64_t{1} << 47;
+    program(code);
+    m.state.gdtr.limit = selector + 15;
+    m.put(gdt_at + selector, limit | (0x80 | type) << 40);
+    m.put(gdt_at + selector + 8, not_canonical >> 32);
+    m.state.gpr[RAX] = selector;
+    const auto taken = m.run_to_exception();
+    ASSERT_TRUE(taken);
+    EXPECT_EQ(taken->vector, VECTOR_GP);
+    EXPECT_EQ(taken->error, selector);
+  }
+};
+
+TEST_P(SystemBase, OfAnLdtIsCanonical) { run_with(load_ldt, 2); }
+TEST_P(SystemBase, OfATaskIsCanonical) { run_with(load_task, 9); }
+
 ENGINE_SUITE(System);
+ENGINE_SUITE(SystemBase);
 
 }  // namespace
 }  // namespace veneer::engine_tests

@@ -20,6 +20,9 @@ bool read_selector(BtVcpu& v, const CalloutRecord& r, std::uint16_t& out) {
 
 bool same_but_single(Mode a, Mode b) { return (a.bits | Mode::SINGLE) == (b.bits | Mode::SINGLE); }
 
+/// Long mode's LDT and TSS lie at canonical addresses only, or LLDT and LTR fault.
+bool system_base_allowed(const BtVcpu& v, const Segment& g) { return !v.s.long_mode() || v.canonical(g.base); }
+
 bool protected_mode(const BtVcpu& v) { return (v.s.cr0 & CR0_PE) && !(v.s.rflags & RFLAGS_VM); }
 
 /// To memory always 16 bits, to a register as wide as the operand.
@@ -140,6 +143,7 @@ Outcome callout_lldt(BtVcpu& v, const CalloutRecord& r) {
   if (!load_system_segment(v, selector, g, low)) return Outcome::Fault;
   if ((g.attributes & 0x1f) != 2) return v.fault(VECTOR_GP, error);
   if (!(g.attributes & Segment::P)) return v.fault(VECTOR_NP, error);
+  if (!system_base_allowed(v, g)) return v.fault(VECTOR_GP, error);
   v.s.ldtr = g;
   return Outcome::Continue;
 }
@@ -157,6 +161,7 @@ Outcome callout_ltr(BtVcpu& v, const CalloutRecord& r) {
   const unsigned type = g.attributes & 0x1f;
   if (type != 9 && (type != 1 || v.s.long_mode())) return v.fault(VECTOR_GP, error);
   if (!(g.attributes & Segment::P)) return v.fault(VECTOR_NP, error);
+  if (!system_base_allowed(v, g)) return v.fault(VECTOR_GP, error);
   // Busy from now on.
   g.attributes |= 2;
   const auto byte5 = static_cast<std::uint8_t>((low >> 40) | 2);
