@@ -321,7 +321,8 @@ void add_run_options(CLI::App& run, RunOptions& options) {
       ->type_name("TARGET")
       ->group("Devices");
   run.add_flag("--debug-exit", options.config.debug_exit,
-               "A write to port 0xf4 ends the machine: status (value << 1) | 1")
+               "For test kernels: a write to port 0xf4 ends the machine (status (value << 1) | 1); ports "
+               "0xe0 and 0x2000, memory at 0xff000000")
       ->group("Devices");
 
   run.add_option_function<std::string>(

@@ -27,6 +27,7 @@
 #include "devices/legacy/post_code.h"
 #include "devices/legacy/reset_port.h"
 #include "devices/legacy/rtc_cmos.h"
+#include "devices/legacy/test_device.h"
 #include "devices/legacy/uart16550.h"
 #include "devices/testing/fake_backend.h"
 #include "devices/testing/fakes.h"
@@ -282,6 +283,34 @@ struct DebugExitBench final : Bench {
   DebugExit port{power};
 };
 
+struct TestPortsBench final : Bench {
+  machine::Device& device() override { return ports; }
+  void set_up() override { ports.write(0, 4, 0x12345678); }
+  void disturb() override { out8(ports, 1, 0); }
+  TestPorts ports;
+};
+
+struct TestLinesBench final : Bench {
+  TestLinesBench() : lines(make()) {}
+  TestLines::Lines make() {
+    TestLines::Lines all{};
+    all.fill(&line);
+    return all;
+  }
+  machine::Device& device() override { return lines; }
+  void set_up() override { out8(lines, 3, 1); }
+  void disturb() override { out8(lines, 3, 0); }
+  testing::FakeIrqLine line;
+  TestLines lines;
+};
+
+struct TestMemoryBench final : Bench {
+  machine::Device& device() override { return memory; }
+  void set_up() override { memory.write(8, 8, 0x1122334455667788); }
+  void disturb() override { out8(memory, 9, 0); }
+  TestMemory memory;
+};
+
 struct CoprocessorErrorBench final : Bench {
   machine::Device& device() override { return port; }
   void set_up() override { port.raise(); }
@@ -485,10 +514,11 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"debug_console", [] { return std::make_unique<DebugConsoleBench>(); }, false},
                       of<Port92Bench>("port92"), of<ApmBench>("apm"), of<IdeBench>("ide"),
                       Case{"debug_exit", [] { return std::make_unique<DebugExitBench>(); }, false},
-                      of<PostCodeBench>("post_code"), of<CoprocessorErrorBench>("coprocessor_error"),
-                      pic_part("pic_master", PicPart::Master), pic_part("pic_slave", PicPart::Slave),
-                      pic_part("elcr", PicPart::Elcr), of<IoApicBench>("ioapic"), of<LocalApicBench>("lapic"),
-                      of<TscDeadlineBench>("lapic_tsc_deadline")),
+                      of<PostCodeBench>("post_code"), of<TestPortsBench>("test_ports"),
+                      of<TestLinesBench>("test_lines"), of<TestMemoryBench>("test_memory"),
+                      of<CoprocessorErrorBench>("coprocessor_error"), pic_part("pic_master", PicPart::Master),
+                      pic_part("pic_slave", PicPart::Slave), pic_part("elcr", PicPart::Elcr), of<IoApicBench>("ioapic"),
+                      of<LocalApicBench>("lapic"), of<TscDeadlineBench>("lapic_tsc_deadline")),
     [](const ::testing::TestParamInfo<Case>& item) { return item.param.name; });
 
 }  // namespace

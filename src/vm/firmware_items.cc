@@ -51,10 +51,13 @@ Result<FwCfg::Bytes> read_option_rom(const char* path) {
 
 }  // namespace
 
-Result<void> add_firmware_items(const MachineConfig& config, const BootPaths& boot, FwCfg& fw_cfg) {
+void add_machine_items(const MachineConfig& config, FwCfg& fw_cfg) {
   fw_cfg.add_value(FwCfg::RAM_SIZE, layout::ram_below_4g(config.memory_bytes));
   fw_cfg.add_value(FwCfg::CPU_COUNT, static_cast<std::uint16_t>(config.cpus));
   fw_cfg.add_value(FwCfg::MAX_CPUS, static_cast<std::uint16_t>(config.cpus));
+}
+
+Result<void> add_firmware_items(const MachineConfig& config, const BootPaths& boot, FwCfg& fw_cfg) {
   fw_cfg.add_value(FwCfg::BOOT_MENU, static_cast<std::uint16_t>(config.boot_menu));
   fw_cfg.add_file("etc/e820", e820(config.memory_bytes));
   fw_cfg.add_file_value("etc/max-cpus", static_cast<std::uint16_t>(config.cpus));

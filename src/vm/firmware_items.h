@@ -15,7 +15,10 @@ namespace veneer::vm {
 /// Device paths in the order in which firmware is to try them (Open Firmware notation, as QEMU writes them).
 using BootPaths = std::vector<std::string>;
 
-/// Everything but ACPI. Reads option ROMs; errors are sentences for the user.
+/// What any software may ask: memory below 4 GiB, processors.
+void add_machine_items(const MachineConfig& config, devices::FwCfg& fw_cfg);
+
+/// Everything else but ACPI. Reads option ROMs; errors are sentences for the user.
 Result<void> add_firmware_items(const MachineConfig& config, const BootPaths& boot, devices::FwCfg& fw_cfg);
 
 /// ACPI tables and the script that loads them; `pm_port` is where the guest put the power management registers.

@@ -36,6 +36,7 @@
 #include "devices/legacy/post_code.h"
 #include "devices/legacy/reset_port.h"
 #include "devices/legacy/rtc_cmos.h"
+#include "devices/legacy/test_device.h"
 #include "devices/pci/host_bridge.h"
 #include "devices/pci/pci_bus.h"
 #include "devices/pci/piix.h"
@@ -89,6 +90,10 @@ struct Mainboard::LegacyIo {
   devices::ApmPorts apm;
   std::unique_ptr<devices::IsaDma> dma;
   std::unique_ptr<devices::FloppyController> floppy;
+  std::unique_ptr<devices::FwCfg> fw_cfg;
+  devices::TestPorts test_ports;
+  devices::TestMemory test_memory;
+  std::unique_ptr<devices::TestLines> test_lines;
   std::unique_ptr<devices::Piix3IsaBridge> isa_bridge;
   std::unique_ptr<devices::Piix4PowerManagement> pm_function;
   std::unique_ptr<devices::IdeController> ide;
@@ -97,9 +102,7 @@ struct Mainboard::LegacyIo {
 
 /// What only a pc that starts in firmware has.
 struct Mainboard::FirmwareIo {
-  explicit FirmwareIo(machine::GuestMemory& memory) : fw_cfg(memory) {}
   devices::DebugConsole debug_console;
-  devices::FwCfg fw_cfg;
   devices::VgaFunction vga;
   std::unique_ptr<devices::CfiFlash> flash;
 };
@@ -229,7 +232,23 @@ Result<void> Mainboard::plug_legacy() {
 
   io.port92 = std::make_unique<devices::SystemControlPort>([&power = supply_.power] { power.reset(); });
   TRY_VOID(plug_port(layout::PORT_92, 1, *io.port92, "port 92h"));
-  return plug_port(layout::APM_PORT, 2, io.apm, "APM");
+  TRY_VOID(plug_port(layout::APM_PORT, 2, io.apm, "APM"));
+
+  io.fw_cfg = std::make_unique<devices::FwCfg>(supply_.memory);
+  add_machine_items(config_, *io.fw_cfg);
+  TRY_VOID(plug_port(layout::FW_CFG_PORT, 12, *io.fw_cfg, "fw_cfg"));
+  return config_.debug_exit ? plug_test_devices() : Result<void>{};
+}
+
+/// What test kernels that end through the debug exit port expect beside it.
+Result<void> Mainboard::plug_test_devices() {
+  LegacyIo& io = *legacy_;
+  devices::TestLines::Lines lines{};
+  for (unsigned irq = 0; irq < lines.size(); ++irq) lines[irq] = &isa_irq(irq);
+  io.test_lines = std::make_unique<devices::TestLines>(lines);
+  TRY_VOID(plug_port(layout::TEST_PORT, 12, io.test_ports, "test ports"));
+  TRY_VOID(plug_port(layout::TEST_LINES_PORT, devices::TestLines::line_count, *io.test_lines, "test lines"));
+  return plug_memory(layout::TEST_MEMORY_BASE, devices::TestMemory::size_bytes, io.test_memory, "test memory");
 }
 
 /// ISA bridge and power management function of the PIIX.
@@ -295,10 +314,10 @@ void Mainboard::move_power_management(std::optional<std::uint16_t> base) {
 }
 
 Result<void> Mainboard::plug_firmware() {
-  firmware_ = std::make_unique<FirmwareIo>(supply_.memory);
+  firmware_ = std::make_unique<FirmwareIo>();
   FirmwareIo& io = *firmware_;
+  devices::FwCfg& fw_cfg = *legacy_->fw_cfg;
   TRY_VOID(plug_port(layout::DEBUG_CONSOLE_PORT, 1, io.debug_console, "firmware debug port"));
-  TRY_VOID(plug_port(layout::FW_CFG_PORT, 12, io.fw_cfg, "fw_cfg"));
   sockets_->pci.plug(layout::DISPLAY_SLOT, io.vga);
   TRY_VOID(plug_port(layout::VGA_PORT, 48, io.vga.ports(), "VGA"));
   TRY_VOID(plug_port(layout::VBE_PORT, 3, io.vga.vbe_ports(), "VBE"));
@@ -312,13 +331,13 @@ Result<void> Mainboard::plug_firmware() {
     });
     TRY_VOID(plug_memory(chip->base.value, chip->size_bytes, *io.flash, "flash"));
   }
-  TRY_VOID(add_firmware_items(config_, disks_.boot_paths(config_.boot_order), io.fw_cfg));
-  add_acpi_items(config_, layout::ACPI_PM_PORT, io.fw_cfg);
-  add_smbios_items(config_, supply_.cpuid, io.fw_cfg);
+  TRY_VOID(add_firmware_items(config_, disks_.boot_paths(config_.boot_order), fw_cfg));
+  add_acpi_items(config_, layout::ACPI_PM_PORT, fw_cfg);
+  add_smbios_items(config_, supply_.cpuid, fw_cfg);
   // The tables name the power management registers, whose place firmware chooses before it reads them.
-  io.fw_cfg.set_refresh([this](const std::string& name) {
+  fw_cfg.set_refresh([this](const std::string& name) {
     if (name == devices::acpi_loader_file || name == devices::acpi_tables_file)
-      add_acpi_items(config_, legacy_->pm_function->base().value_or(layout::ACPI_PM_PORT), firmware_->fw_cfg);
+      add_acpi_items(config_, legacy_->pm_function->base().value_or(layout::ACPI_PM_PORT), *legacy_->fw_cfg);
   });
   fill_cmos(config_, *legacy_->rtc);
   return {};

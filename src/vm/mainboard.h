@@ -99,6 +99,7 @@ class Mainboard final : public cpu::Board {
   Result<void> assemble();
   Result<void> plug_legacy();
   Result<void> plug_pci();
+  Result<void> plug_test_devices();
   void plug_piix();
   void move_power_management(std::optional<std::uint16_t> base);
   Result<void> plug_firmware();

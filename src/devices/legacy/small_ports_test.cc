@@ -1,10 +1,11 @@
-// ResetPort, DebugExit, CoprocessorError and PostCode.
+// ResetPort, DebugExit, CoprocessorError, PostCode and the devices of test kernels.
 #include <gtest/gtest.h>
 
 #include "devices/legacy/coprocessor_error.h"
 #include "devices/legacy/debug_exit.h"
 #include "devices/legacy/post_code.h"
 #include "devices/legacy/reset_port.h"
+#include "devices/legacy/test_device.h"
 #include "devices/testing/fakes.h"
 
 namespace veneer::devices {
@@ -12,6 +13,33 @@ namespace {
 
 using testing::in8;
 using testing::out8;
+
+TEST(TestPorts, PartsOfAWordAreReadBack) {
+  TestPorts ports;
+  ports.write(0, 4, 0x44332211);
+  ports.write(1, 2, 0xbbaa);
+  EXPECT_EQ(ports.read(0, 4), 0x44bbaa11u);
+  EXPECT_EQ(ports.read(8 + 2, 1), 0xbbu);
+}
+
+TEST(TestLines, APortPullsItsLine) {
+  testing::FakeIrqLine line, other;
+  TestLines::Lines all{};
+  all.fill(&other);
+  all[14] = &line;
+  TestLines lines(all);
+  out8(lines, 14, 1);
+  EXPECT_TRUE(line.level);
+  out8(lines, 14, 0);
+  EXPECT_FALSE(line.level);
+  EXPECT_EQ(other.rises, 0u);
+}
+
+TEST(TestMemory, ReadsWhatWasWritten) {
+  TestMemory memory;
+  memory.write(0xfff8, 8, 0x1122334455667788);
+  EXPECT_EQ(memory.read(0xfffc, 4), 0x11223344u);
+}
 
 TEST(ResetPort, RisingBitResets) {
   testing::FakePower power;
