@@ -279,7 +279,8 @@ class Refused(WithMachines):
             good = file.read()
         self.refused(good[:-4096], "cut short")
         self.refused(good[:4096], "cut short")
-        self.refused(good[:8] + b"\x09" + good[9:], "version 9 of the format")
+        other = good[8] ^ 0x80
+        self.refused(good[:8] + bytes([other]) + good[9:], f"version {other} of the format")
         self.refused(good[:40] + b"\xff" + good[41:], "header is damaged")
         self.refused(good[:5000] + bytes([good[5000] ^ 1]) + good[5001:], "state is damaged")
         middle = len(good) // 2
