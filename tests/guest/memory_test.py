@@ -135,8 +135,8 @@ class Tables(Case):
         """, 1, console="")
 
     def test_page_table_in_a_device(self):
-        """All ones, or whatever the device says: reserved bits, and no handler can be reached."""
-        for address in (0xfee00000, 0xfec00000, 0xc0000000, 0xa0000, 0xfffffffff000):
+        """All ones, or whatever the device says: reserved bits, and no handler can be reached. (40 bits of address.)"""
+        for address in (0xfee00000, 0xfec00000, 0xc0000000, 0xa0000, 0xfffffff000):
             with self.subTest(hex(address)):
                 self.ends(f"call load_idt\n mov rax, {address:#x}\n mov cr3, rax\n nop\n quit 0", 3)
 
