@@ -31,7 +31,7 @@ next:
     cld
     lea rsp, [rip + stack_top]
     dec qword ptr [rip + steps_left]
-    jz finished
+    jle finished                            # again, if an NMI came before the timer is masked there
     push 0x18
     lea rax, [rip + stack_top]
     push rax
