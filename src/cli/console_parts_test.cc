@@ -188,7 +188,9 @@ TEST_F(MonitorTest, TypeKnowsNoOtherEscapes) {
 }
 TEST_F(MonitorTest, MouseMoves) { EXPECT_EQ(monitor.execute("mouse_move 10 -5"), "10 -5 0\n"); }
 TEST_F(MonitorTest, MouseWheel) { EXPECT_EQ(monitor.execute("mouse_move 0 0 1"), "0 0 1\n"); }
-TEST_F(MonitorTest, MouseMovesByNumbers) { EXPECT_THAT(monitor.execute("mouse_move x 1"), testing::HasSubstr("how far")); }
+TEST_F(MonitorTest, MouseMovesByNumbers) {
+  EXPECT_THAT(monitor.execute("mouse_move x 1"), testing::HasSubstr("how far"));
+}
 TEST_F(MonitorTest, MouseButtons) { EXPECT_EQ(monitor.execute("mouse_button left+right"), "3\n"); }
 TEST_F(MonitorTest, MouseButtonsUp) { EXPECT_EQ(monitor.execute("mouse_button none"), "0\n"); }
 TEST_F(MonitorTest, UnknownMouseButton) { EXPECT_THAT(monitor.execute("mouse_button up"), testing::HasSubstr("none")); }

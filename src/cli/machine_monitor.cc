@@ -143,8 +143,7 @@ Result<void> MachineMonitor::screenshot(const Fd& file) {
     const devices::Vga* const vga = machine_.board().screen();
     answer->set_value(vga != nullptr ? std::optional(vga->picture()) : std::nullopt);
   });
-  if (future.wait_for(pause_patience) != std::future_status::ready)
-    return Error("the machine did not answer in time");
+  if (future.wait_for(pause_patience) != std::future_status::ready) return Error("the machine did not answer in time");
   const auto picture = future.get();
   if (!picture) return Error(no_screen);
   const std::vector<std::uint8_t> png = devices::encode_png(*picture);

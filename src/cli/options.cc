@@ -1,4 +1,5 @@
-// The command line: flags, help and usage errors (CLI11 is used here, in disk/disk_flags.cc and in image/image_flags.cc).
+// The command line: flags, help and usage errors (CLI11 is used here, in disk/disk_flags.cc and in
+// image/image_flags.cc).
 #include "cli/options.h"
 
 #include <fmt/format.h>
@@ -277,9 +278,10 @@ void add_run_options(CLI::App& run, RunOptions& options) {
       ->type_name("FILE[,...]")
       ->allow_extra_args(false)
       ->group("Devices");
-  run.add_option("--cloud-init", options.cloud_init,
-                 "A small disk that configures a guest with cloud-init: FILE is the user-data, DIR has user-data, meta-data "
-                 "and network-config; or user=NAME,password=TEXT,ssh-key=FILE,hostname=NAME")
+  run.add_option(
+         "--cloud-init", options.cloud_init,
+         "A small disk that configures a guest with cloud-init: FILE is the user-data, DIR has user-data, meta-data "
+         "and network-config; or user=NAME,password=TEXT,ssh-key=FILE,hostname=NAME")
       ->type_name("FILE|DIR|user=...")
       ->group("Devices");
   run.add_option_function<std::vector<std::string>>(
@@ -311,7 +313,8 @@ void add_run_options(CLI::App& run, RunOptions& options) {
          [&options](const std::vector<std::string>& values) {
            for (const std::string& value : values) options.config.disks.push_back(floppy_drive(value));
          },
-         "A floppy drive with this image (1.44M, 720K, 1.2M, 2.88M, 360K) in it; twice: drives A and B. What may not be "
+         "A floppy drive with this image (1.44M, 720K, 1.2M, 2.88M, 360K) in it; twice: drives A and B. What may not "
+         "be "
          "written is write-protected")
       ->type_name("FILE")
       ->allow_extra_args(false)

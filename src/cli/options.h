@@ -39,7 +39,7 @@ struct RunOptions {
   LogLevel log_level = LogLevel::Info;
   std::string trace;  ///< categories with commas between; empty: none
   std::string stats_file;
-  std::string cloud_init;  ///< what a seed is made of (image/cloud_init.h); empty: none
+  std::string cloud_init;     ///< what a seed is made of (image/cloud_init.h); empty: none
   unsigned hang_seconds = 0;  ///< 0: no watchdog
   bool detach = false;        ///< run in the background
   bool sandbox = true;

@@ -136,8 +136,8 @@ TEST(Options, ImageOfAnUnknownSystem) {
   EXPECT_NE(outcome.complaint.find("known: debian"), std::string::npos);
 }
 TEST(Options, ImageBuild) {
-  const Outcome outcome =
-      parse({"image", "build", "debian", "-o", "a.qcow2", "--size", "20G", "--packages", "vim,nginx", "--user", "anna"});
+  const Outcome outcome = parse(
+      {"image", "build", "debian", "-o", "a.qcow2", "--size", "20G", "--packages", "vim,nginx", "--user", "anna"});
   ASSERT_TRUE(std::holds_alternative<ImageBuild>(outcome.parsed));
   const auto& build = std::get<ImageBuild>(outcome.parsed);
   EXPECT_EQ(build.output, "a.qcow2");

@@ -508,9 +508,9 @@ Case pic_part(const char* name, PicPart part) {
 INSTANTIATE_TEST_SUITE_P(
     All, DeviceContract,
     ::testing::Values(of<UartBench>("uart16550"), of<PitBench>("pit8254"), of<Port61Bench>("port61"),
-                      of<RtcBench>("rtc_cmos"), of<DmaBench>("isa_dma"), of<DmaPagesBench>("dma_pages"), of<FloppyBench>("floppy"), of<HpetBench>("hpet"), of<KeyboardBench>("i8042"), of<ResetPortBench>("reset_port"),
-                      of<FwCfgBench>("fw_cfg"),
-                      of<FlashBench>("flash"),
+                      of<RtcBench>("rtc_cmos"), of<DmaBench>("isa_dma"), of<DmaPagesBench>("dma_pages"),
+                      of<FloppyBench>("floppy"), of<HpetBench>("hpet"), of<KeyboardBench>("i8042"),
+                      of<ResetPortBench>("reset_port"), of<FwCfgBench>("fw_cfg"), of<FlashBench>("flash"),
                       Case{"debug_console", [] { return std::make_unique<DebugConsoleBench>(); }, false},
                       of<Port92Bench>("port92"), of<ApmBench>("apm"), of<IdeBench>("ide"),
                       Case{"debug_exit", [] { return std::make_unique<DebugExitBench>(); }, false},

@@ -211,8 +211,7 @@ std::string ControlServer::answer(Client& client, const std::string& line) {
   } else if (command == "attach") {
     client.tap = console_->attach();
   } else if (command == "save" || command == "screenshot") {
-    if (!client.descriptor.valid())
-      return failure(command + " needs an open file sent along (SCM_RIGHTS)").dump();
+    if (!client.descriptor.valid()) return failure(command + " needs an open file sent along (SCM_RIGHTS)").dump();
     const Result<void> written =
         command == "save" ? target_->save(client.descriptor) : target_->screenshot(client.descriptor);
     if (!written) return failure(written.error().message()).dump();

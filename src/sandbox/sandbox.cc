@@ -67,8 +67,8 @@ std::vector<std::string> prepare(void (*before_end)()) {
   state.active = true;
   // Left to itself malloc counts the host's processors when it has made its eighth arena, which opens a file.
   ::mallopt(M_ARENA_MAX, malloc_arenas);
-  // And before it gives the end of a thread's heap back it looks into /proc/sys/vm/overcommit_memory: it shall not. (What
-  // is large comes from mmap and goes back whole; setting this keeps that limit from rising, too.)
+  // And before it gives the end of a thread's heap back it looks into /proc/sys/vm/overcommit_memory: it shall not.
+  // (What is large comes from mmap and goes back whole; setting this keeps that limit from rising, too.)
   ::mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   install_violation_handler(before_end);
   hide_memory();

@@ -39,8 +39,9 @@ devices::AcpiPlatform describe_platform(const MachineConfig& config) {
           {static_cast<std::uint8_t>(slot), static_cast<std::uint8_t>(pin), layout::pci_gsi(slot, pin)});
 
   platform.pci_config_port = layout::PCI_CONFIG_PORT;
-  // Ports of old that functions of the PIIX3 decode (IDE, power management): without the window Linux finds that they are
-  // not the bridge's, and its ata_piix gives up. No BAR gets there: firmware and Linux keep away from the low ports.
+  // Ports of old that functions of the PIIX3 decode (IDE, power management): without the window Linux finds that they
+  // are not the bridge's, and its ata_piix gives up. No BAR gets there: firmware and Linux keep away from the low
+  // ports.
   if (!micro) platform.pci_io.push_back({0, layout::PCI_CONFIG_PORT});
   platform.pci_io.push_back({layout::PCI_IO_WINDOW_BASE, layout::PCI_IO_WINDOW_SIZE});
   const std::uint64_t window32 =

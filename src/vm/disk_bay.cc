@@ -122,12 +122,11 @@ Result<void> DiskBay::add_floppy(Bay& bay, devices::FloppyController* controller
   if (!controller) return Error("floppy drives need a pc (--machine pc)");
   const std::string& label = bay.disk->options().label;
   if (!devices::floppy_format(bay.disk->size_bytes())) {
-    return Error(fmt::format("floppy {}: {} has {} bytes, more than any floppy disk (2.88M: {})", label, bay.config.path,
-                             bay.disk->size_bytes(), devices::floppy_formats[1].bytes));
+    return Error(fmt::format("floppy {}: {} has {} bytes, more than any floppy disk (2.88M: {})", label,
+                             bay.config.path, bay.disk->size_bytes(), devices::floppy_formats[1].bytes));
   }
-  const auto before = std::count_if(bays_.begin(), bays_.end(), [](const auto& other) {
-    return other->config.interface == DiskInterface::Floppy;
-  });
+  const auto before = std::count_if(bays_.begin(), bays_.end(),
+                                    [](const auto& other) { return other->config.interface == DiskInterface::Floppy; });
   if (before >= max_floppies) return Error(fmt::format("a machine has at most {} floppy drives", max_floppies));
   bay.slot = static_cast<unsigned>(before);
   controller->attach(bay.slot, *bay.disk);

@@ -75,7 +75,7 @@ constexpr unsigned gsi_of(unsigned irq) {
 struct Mainboard::LegacyIo {
   Wire intr;
   devices::Pic8259Pair pic{intr};
-  std::deque<devices::IrqSplit> isa_lines;  // 8259 input and IOAPIC pin of one interrupt
+  std::deque<devices::IrqSplit> isa_lines;                      // 8259 input and IOAPIC pin of one interrupt
   std::unique_ptr<devices::ReplaceableIrq> timer_irq, rtc_irq;  // of the 8254 and the RTC, or of the HPET
   std::unique_ptr<devices::Hpet> hpet;
   std::unique_ptr<devices::Pit8254> pit;
@@ -352,10 +352,9 @@ Result<void> Mainboard::plug_pci() {
   if (legacy_) plug_piix();
   TRY_VOID(plug_ide());
   TRY_VOID(plug_floppy());
-  TRY_VOID(disks_.fill(
-      config_, pci,
-      {supply_.memory, supply_.events, supply_.lock, supply_.pause_machine, legacy_ ? legacy_->ide.get() : nullptr,
-       legacy_ ? legacy_->floppy.get() : nullptr}));
+  TRY_VOID(disks_.fill(config_, pci,
+                       {supply_.memory, supply_.events, supply_.lock, supply_.pause_machine,
+                        legacy_ ? legacy_->ide.get() : nullptr, legacy_ ? legacy_->floppy.get() : nullptr}));
   TRY_VOID(network_.fill(config_, pci, supply_.memory, supply_.lock));
   TRY_VOID(plug_port(layout::PCI_CONFIG_PORT, 8, pci, "PCI configuration"));
   if (config_.firmware.present()) TRY_VOID(plug_firmware());

@@ -34,7 +34,8 @@ class NetBay {
   void pause();
   void resume();
 
-  /// The cards, for whoever carries their frames in place of the links' threads (tests/devices_fuzz). Not after start().
+  /// The cards, for whoever carries their frames in place of the links' threads (tests/devices_fuzz). Not after
+  /// start().
   std::vector<net::Card*> cards() const;
 
   /// What of it a saved machine has: "no network card", "a virtio card with 1 queue pair".

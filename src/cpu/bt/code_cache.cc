@@ -446,7 +446,7 @@ void CodeCache::flush_all() {
         pages_[s][i] = nullptr;
         code_flag(code_page_id(s, i)).store(0);
       }
-  ::madvise(buckets_, bucket_count * sizeof(Block*), MADV_DONTNEED);  // zeros again
+  ::madvise(buckets_, bucket_count * sizeof(Block*), MADV_DONTNEED);                // zeros again
   for (unsigned i = 0; i < part_count_; i++) counters_.evicted += parts_[i].count;  // dead ones among them
   divide();
   page_record_count_ = 0;

@@ -394,7 +394,11 @@ std::string BtVcpu::info_tlb() const {
   contexts.for_each([&](Context& c) {
     text += fmt::format("context {:#x}{}:", c.tag, &c == &contexts.current() ? " (current)" : "");
     for (unsigned r = 0; r < regime_count; r++)
-      text += fmt::format(" {} {} filled", r == 0 ? "supervisor" : r == 1 ? "user" : "override", c.tlb_fills[r].count());
+      text += fmt::format(" {} {} filled",
+                          r == 0   ? "supervisor"
+                          : r == 1 ? "user"
+                                   : "override",
+                          c.tlb_fills[r].count());
     text += '\n';
   });
   return text;

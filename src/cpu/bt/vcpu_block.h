@@ -80,13 +80,13 @@ struct VcpuBlock {
   std::uint64_t irq_pending;     ///< nonzero: look at interrupts as soon as IF allows
   std::uint64_t exit_kind;
   std::uint64_t exit_arg;
-  std::uint64_t stub_lookup;     ///< jump there with T0 = guest RIP
-  std::uint64_t stub_exit;       ///< jump there with rip, exit_kind and exit_arg set
-  std::uint64_t stub_memory;     ///< call: slow path of a memory access
-  std::uint64_t stub_writeback;  ///< call: finish a bounced store
-  std::uint64_t stub_callout;    ///< call: a C++ routine
-  std::uint64_t self;            ///< the Vcpu object, for stubs.S
-  std::uint64_t tsc_offset;      ///< guest TSC minus host TSC
+  std::uint64_t stub_lookup;                          ///< jump there with T0 = guest RIP
+  std::uint64_t stub_exit;                            ///< jump there with rip, exit_kind and exit_arg set
+  std::uint64_t stub_memory;                          ///< call: slow path of a memory access
+  std::uint64_t stub_writeback;                       ///< call: finish a bounced store
+  std::uint64_t stub_callout;                         ///< call: a C++ routine
+  std::uint64_t self;                                 ///< the Vcpu object, for stubs.S
+  std::uint64_t tsc_offset;                           ///< guest TSC minus host TSC
   std::uint64_t fn_memory, fn_writeback, fn_callout;  ///< C++ side of the stubs
   std::uint64_t stub_link;                            ///< call: the name of a LinkSite follows
   std::uint64_t temp;              ///< a value that must survive a second memory check in one instruction

@@ -232,16 +232,16 @@ void FloppyController::execute() {
       head_load_ = parameters_[2];
       return finish({}, false);
     case DUMP_REGISTERS:
-      return finish({drives_[0].track, drives_[1].track, drives_[2].track, drives_[3].track, step_rate_, head_load_,
-                     record_, static_cast<std::uint8_t>((locked_ ? 0x80 : 0) | (perpendicular_ & 0x3f)), configuration_,
-                     precompensation_},
-                    false);
+      return finish(
+          {drives_[0].track, drives_[1].track, drives_[2].track, drives_[3].track, step_rate_, head_load_, record_,
+           static_cast<std::uint8_t>((locked_ ? 0x80 : 0) | (perpendicular_ & 0x3f)), configuration_, precompensation_},
+          false);
     case VERSION:
       return finish({0x90}, false);
     case PERPENDICULAR:
       // Drives' bits change only with OW set.
-      perpendicular_ = static_cast<std::uint8_t>((parameters_[1] & 3) | ((parameters_[1] & 0x80) ? parameters_[1] & 0x3c
-                                                                                                : perpendicular_ & 0x3c));
+      perpendicular_ = static_cast<std::uint8_t>(
+          (parameters_[1] & 3) | ((parameters_[1] & 0x80) ? parameters_[1] & 0x3c : perpendicular_ & 0x3c));
       return finish({}, false);
     case CONFIGURE:
       configuration_ = parameters_[2];
@@ -282,8 +282,7 @@ void FloppyController::seek(unsigned drive, unsigned track, std::uint8_t st0) {
 void FloppyController::recalibrate() {
   const unsigned drive = parameters_[1] & 3;
   const bool there = drives_[drive].backend != nullptr;
-  seek(drive, 0,
-       static_cast<std::uint8_t>(SEEK_DONE | drive | (there ? 0 : ABNORMAL | EQUIPMENT_CHECK)));
+  seek(drive, 0, static_cast<std::uint8_t>(SEEK_DONE | drive | (there ? 0 : ABNORMAL | EQUIPMENT_CHECK)));
 }
 
 void FloppyController::read_id() {
@@ -303,9 +302,9 @@ void FloppyController::save(machine::SnapshotWriter& out) const {
     out.put(drive.track);
     out.put(static_cast<std::uint8_t>(drive.changed));
   }
-  for (const std::uint8_t value : {digital_output_, rate_, tape_, step_rate_, head_load_, configuration_,
-                                   precompensation_, perpendicular_, reset_senses_, seek_done_, parameter_count_,
-                                   result_at_, result_count_, cylinder_, head_, record_})
+  for (const std::uint8_t value :
+       {digital_output_, rate_, tape_, step_rate_, head_load_, configuration_, precompensation_, perpendicular_,
+        reset_senses_, seek_done_, parameter_count_, result_at_, result_count_, cylinder_, head_, record_})
     out.put(value);
   for (const bool flag : {locked_, interrupt_, ends_}) out.put(static_cast<std::uint8_t>(flag));
   out.put(phase_);
@@ -323,9 +322,9 @@ void FloppyController::restore(machine::SnapshotReader& in) {
     in.get(drive.track);
     drive.changed = in.get<std::uint8_t>() != 0;
   }
-  for (std::uint8_t* value : {&digital_output_, &rate_, &tape_, &step_rate_, &head_load_, &configuration_,
-                              &precompensation_, &perpendicular_, &reset_senses_, &seek_done_, &parameter_count_,
-                              &result_at_, &result_count_, &cylinder_, &head_, &record_})
+  for (std::uint8_t* value :
+       {&digital_output_, &rate_, &tape_, &step_rate_, &head_load_, &configuration_, &precompensation_, &perpendicular_,
+        &reset_senses_, &seek_done_, &parameter_count_, &result_at_, &result_count_, &cylinder_, &head_, &record_})
     in.get(*value);
   for (bool* flag : {&locked_, &interrupt_, &ends_}) *flag = in.get<std::uint8_t>() != 0;
   in.get(phase_);

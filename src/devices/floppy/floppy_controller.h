@@ -99,13 +99,13 @@ class FloppyController final : public machine::ByteDevice {
   std::array<Drive, 4> drives_;
 
   std::uint8_t digital_output_ = 0, rate_ = 2, tape_ = 0;
-  std::uint8_t step_rate_ = 0, head_load_ = 0;                ///< SPECIFY
-  std::uint8_t configuration_ = 0, precompensation_ = 0;     ///< CONFIGURE
+  std::uint8_t step_rate_ = 0, head_load_ = 0;            ///< SPECIFY
+  std::uint8_t configuration_ = 0, precompensation_ = 0;  ///< CONFIGURE
   std::uint8_t perpendicular_ = 0;
   bool locked_ = false;
   bool interrupt_ = false;
-  std::uint8_t reset_senses_ = 0;    ///< drives that have to tell of a reset
-  std::uint8_t seek_done_ = 0;       ///< drives whose seek is to be told of, a bit each
+  std::uint8_t reset_senses_ = 0;  ///< drives that have to tell of a reset
+  std::uint8_t seek_done_ = 0;     ///< drives whose seek is to be told of, a bit each
   std::array<std::uint8_t, 4> seek_status_{};
 
   Phase phase_ = Phase::Command;
@@ -116,8 +116,8 @@ class FloppyController final : public machine::ByteDevice {
 
   // The transfer in progress: where it is, as its result will say
   std::uint8_t cylinder_ = 0, head_ = 0, record_ = 0;
-  std::uint32_t generation_ = 0;  ///< answers of the backend to older commands count for nothing
-  bool ends_ = false;             ///< the DMA's count has run out
+  std::uint32_t generation_ = 0;   ///< answers of the backend to older commands count for nothing
+  bool ends_ = false;              ///< the DMA's count has run out
   std::vector<std::uint8_t> ids_;  ///< FORMAT TRACK: four bytes for each sector that is left
   std::array<std::uint8_t, sector_bytes> sector_{};
 };

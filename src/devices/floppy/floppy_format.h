@@ -36,7 +36,9 @@ inline constexpr auto floppy_formats = std::to_array<FloppyFormat>({
 constexpr const FloppyFormat* floppy_format(std::uint64_t bytes) {
   for (const FloppyFormat& format : floppy_formats)
     if (format.bytes == bytes) return &format;
-  return bytes < floppy_formats[0].bytes ? &floppy_formats[0] : bytes < floppy_formats[1].bytes ? &floppy_formats[1] : nullptr;
+  return bytes < floppy_formats[0].bytes   ? &floppy_formats[0]
+         : bytes < floppy_formats[1].bytes ? &floppy_formats[1]
+                                           : nullptr;
 }
 
 }  // namespace veneer::devices

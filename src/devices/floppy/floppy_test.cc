@@ -201,9 +201,7 @@ TEST_F(FloppyTest, FailureOfTheHostIsADataError) {
   EXPECT_EQ(transfer(0xe6, 0, 0, 1)[1], 0x20);
 }
 
-TEST_F(FloppyTest, MaskedChannelOverruns) {
-  EXPECT_EQ(transfer(0xe6, 0, 0, 1)[1], 0x10);
-}
+TEST_F(FloppyTest, MaskedChannelOverruns) { EXPECT_EQ(transfer(0xe6, 0, 0, 1)[1], 0x10); }
 
 TEST_F(FloppyTest, BehindTheEndOfAShortImageAreZeros) {
   testing::FakeBackend half{1000 * 512};

@@ -167,8 +167,7 @@ Result<std::vector<KeyEvent>> parse_chord(std::string_view text) {
     const std::size_t end = std::min(rest.find('-', 1), rest.size());  // a lone "-" is the minus key
     const std::string_view name = rest.substr(0, end);
     const Row* const row = find(name);
-    if (row == nullptr)
-      return Error(fmt::format("there is no key \"{}\" (keys: {})", name.substr(0, 40), key_names()));
+    if (row == nullptr) return Error(fmt::format("there is no key \"{}\" (keys: {})", name.substr(0, 40), key_names()));
     events.push_back({static_cast<Key>(row->key), true});
     if (end == rest.size()) break;
     rest.remove_prefix(end + 1);

@@ -12,9 +12,12 @@ using Events = std::vector<KeyEvent>;
 
 TEST(Keys, ChordGoesDownInOrderAndUpInReverse) {
   constexpr Key DELETE{0xd3};
-  EXPECT_EQ(parse_chord("ctrl-alt-delete").value(),
-            (Events{{Key::LeftCtrl, true}, {Key::LeftAlt, true}, {DELETE, true}, {DELETE, false}, {Key::LeftAlt, false},
-                    {Key::LeftCtrl, false}}));
+  EXPECT_EQ(parse_chord("ctrl-alt-delete").value(), (Events{{Key::LeftCtrl, true},
+                                                            {Key::LeftAlt, true},
+                                                            {DELETE, true},
+                                                            {DELETE, false},
+                                                            {Key::LeftAlt, false},
+                                                            {Key::LeftCtrl, false}}));
 }
 
 TEST(Keys, OneKey) { EXPECT_EQ(parse_chord("ret").value(), (Events{{Key::Enter, true}, {Key::Enter, false}})); }

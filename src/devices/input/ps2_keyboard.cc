@@ -233,7 +233,8 @@ void Ps2Keyboard::stop_repeating() {
 void Ps2Keyboard::save(machine::SnapshotWriter& out) const {
   out.section("ps2-keyboard");
   Ps2Device::save(out);
-  for (const std::uint8_t value : {command_, leds_, typematic_, scan_code_set_, last_reply_, repeating_}) out.put(value);
+  for (const std::uint8_t value : {command_, leds_, typematic_, scan_code_set_, last_reply_, repeating_})
+    out.put(value);
   out.put(static_cast<std::uint8_t>(scanning_));
   out.put(modes_);
   for (unsigned i = 0; i < down_.size(); ++i) out.put(static_cast<std::uint8_t>(down_.test(i)));

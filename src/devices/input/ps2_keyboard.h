@@ -53,8 +53,8 @@ class Ps2Keyboard final : public Ps2Device {
   std::uint8_t leds_ = 0, typematic_ = 0, scan_code_set_ = 2, last_reply_ = 0;
   bool scanning_ = true;
   std::array<std::uint8_t, set3_codes> modes_{};
-  std::bitset<256> down_;            ///< by enum Key
-  std::uint8_t repeating_ = 0;       ///< enum Key; 0: none
+  std::bitset<256> down_;       ///< by enum Key
+  std::uint8_t repeating_ = 0;  ///< enum Key; 0: none
   std::uint64_t next_repeat_ns_ = 0;
 };
 

@@ -182,8 +182,8 @@ void Ps2Mouse::send_packet(bool scaled) {
       static_cast<std::uint8_t>(sx), static_cast<std::uint8_t>(sy)};
   if (id_ == WHEEL_ID) packet.push_back(static_cast<std::uint8_t>(z));
   if (id_ == FIVE_BUTTON_ID)
-    packet.push_back(static_cast<std::uint8_t>((z & 0xf) | ((buttons_ & FOURTH) ? 0x10 : 0) |
-                                               ((buttons_ & FIFTH) ? 0x20 : 0)));
+    packet.push_back(
+        static_cast<std::uint8_t>((z & 0xf) | ((buttons_ & FOURTH) ? 0x10 : 0) | ((buttons_ & FIFTH) ? 0x20 : 0)));
   last_reply_ = packet.back();
   send(packet);
 }

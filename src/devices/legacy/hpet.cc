@@ -20,9 +20,10 @@ constexpr std::uint64_t period_fs = Hpet::tick_ns * 1'000'000;
 
 // Timer configuration and capabilities (2.3.8)
 constexpr std::uint64_t INT_TYPE_LEVEL = 1u << 1, INT_ENB = 1u << 2, TYPE_PERIODIC = 1u << 3, PER_INT_CAP = 1u << 4,
-                        SIZE_CAP = 1u << 5, VAL_SET = 1u << 6, MODE_32 = 1u << 8, FSB_EN = 1u << 14,
-                        FSB_CAP = 1u << 15, INT_ROUTE = 0x1fu << 9;
-constexpr std::uint64_t TIMER_WRITABLE = INT_TYPE_LEVEL | INT_ENB | TYPE_PERIODIC | VAL_SET | MODE_32 | INT_ROUTE | FSB_EN;
+                        SIZE_CAP = 1u << 5, VAL_SET = 1u << 6, MODE_32 = 1u << 8, FSB_EN = 1u << 14, FSB_CAP = 1u << 15,
+                        INT_ROUTE = 0x1fu << 9;
+constexpr std::uint64_t TIMER_WRITABLE =
+    INT_TYPE_LEVEL | INT_ENB | TYPE_PERIODIC | VAL_SET | MODE_32 | INT_ROUTE | FSB_EN;
 constexpr std::uint64_t TIMER_CAPABLE = PER_INT_CAP | SIZE_CAP | FSB_CAP;
 constexpr std::uint64_t never = ~std::uint64_t{0};
 
@@ -57,9 +58,7 @@ void Hpet::reset() {
 
 // --- time ---
 
-std::uint64_t Hpet::counter() const {
-  return enabled() ? base_ + (clock_.now_ns() - start_ns_) / tick_ns : base_;
-}
+std::uint64_t Hpet::counter() const { return enabled() ? base_ + (clock_.now_ns() - start_ns_) / tick_ns : base_; }
 
 std::uint64_t Hpet::Comparator::mask() const { return (config & MODE_32) ? 0xffff'ffff : never; }
 

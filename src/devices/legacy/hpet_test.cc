@@ -21,9 +21,8 @@ class HpetTest : public ::testing::Test {
   void put(std::uint64_t offset, std::uint64_t value) { hpet.write(offset, 8, value); }
   std::uint64_t get(std::uint64_t offset) { return hpet.read(offset, 8); }
   Hpet::Wiring wiring() {
-    Hpet::Wiring all{irq0, irq8, {}, [this](std::uint64_t address, std::uint32_t data) {
-                       messages.emplace_back(address, data);
-                     }};
+    Hpet::Wiring all{
+        irq0, irq8, {}, [this](std::uint64_t address, std::uint32_t data) { messages.emplace_back(address, data); }};
     all.pins[20] = &pin20;
     all.pins[21] = &pin21;
     return all;

@@ -12,8 +12,8 @@ namespace {
 // Status
 constexpr std::uint8_t OBF = 0x01, SYS = 0x04, COMMAND = 0x08, NOT_INHIBITED = 0x10, AUX_OBF = 0x20;
 // Configuration byte
-constexpr std::uint8_t CONFIG_IRQ1 = 0x01, CONFIG_IRQ12 = 0x02, CONFIG_SYS = 0x04, CONFIG_KEYBOARD_OFF = 0x10, CONFIG_AUX_OFF = 0x20,
-                       CONFIG_TRANSLATE = 0x40;
+constexpr std::uint8_t CONFIG_IRQ1 = 0x01, CONFIG_IRQ12 = 0x02, CONFIG_SYS = 0x04, CONFIG_KEYBOARD_OFF = 0x10,
+                       CONFIG_AUX_OFF = 0x20, CONFIG_TRANSLATE = 0x40;
 // Output port
 constexpr std::uint8_t OUTPUT_NOT_RESET = 0x01, OUTPUT_A20 = 0x02;
 

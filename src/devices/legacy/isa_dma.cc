@@ -138,7 +138,8 @@ void IsaDma::Chip::reset() {
 
 IsaDma::Channel* IsaDma::with_page(unsigned index) {
   const int channel = page_channels[index];
-  return channel < 0 ? nullptr : &chips_[static_cast<unsigned>(channel) / 4].channels[static_cast<unsigned>(channel) % 4];
+  return channel < 0 ? nullptr
+                     : &chips_[static_cast<unsigned>(channel) / 4].channels[static_cast<unsigned>(channel) % 4];
 }
 
 std::uint8_t IsaDma::Pages::read_byte(unsigned offset) {

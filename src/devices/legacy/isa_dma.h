@@ -25,8 +25,8 @@ class IsaDma final {
  public:
   explicit IsaDma(machine::GuestMemory& memory) : memory_(memory) { reset(); }
 
-  machine::Device& master() { return chips_[0]; }      ///< ports 00h to 0Fh: channels 0 to 3, bytes
-  machine::Device& slave() { return chips_[1]; }       ///< ports C0h to DFh: channels 4 to 7, words
+  machine::Device& master() { return chips_[0]; }       ///< ports 00h to 0Fh: channels 0 to 3, bytes
+  machine::Device& slave() { return chips_[1]; }        ///< ports C0h to DFh: channels 4 to 7, words
   machine::Device& page_registers() { return pages_; }  ///< ports 81h to 8Fh
 
   // For a device on a channel, as far as the guest's settings go. Board lock held.
