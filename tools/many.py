@@ -158,7 +158,7 @@ def main():
         finally:
             for machine in machines:
                 try:
-                    os.kill(machine.pid, signal.SIGTERM)
+                    os.kill(machine.pid, signal.SIGINT)
                 except ProcessLookupError:
                     pass
             deadline = time.monotonic() + 60

@@ -55,10 +55,12 @@ Keys while the serial port is on stdio (also when standard input is a pipe):
 Exit status:
   0  the guest powered off, or reset under --no-reboot, or Ctrl-A x or the monitor's quit ended it
   1  Veneer could not start or the host failed (one message says why), or a signal (SIGTERM, SIGINT, SIGHUP) ended it
+     before the guest powered off
   2  the command line is wrong
   3  the guest crashed the virtual CPU (triple fault) under --no-reboot
   (value << 1) | 1  the guest wrote value to port 0xf4 under --debug-exit
-A second SIGTERM or SIGINT, a second after the first or later, ends Veneer at once.)";
+SIGTERM presses the guest's power button and gives it --grace SECONDS to power off; a second SIGTERM (a second
+later or more), or a guest that cannot hear the button, ends it at once. SIGINT and SIGHUP do not ask.)";
 
 /// Flags of the stable contract that this version does not serve, each with values that mean "as it is now anyway".
 struct LaterFlag {
@@ -223,6 +225,11 @@ void add_run_options(CLI::App& run, RunOptions& options) {
       ->type_name("FILE")
       ->group("Boot");
   run.add_flag("--detach", options.detach, "Run in the background; veneer attach NAME shows the console")
+      ->group("Machine");
+  run.add_option("--grace", options.grace_seconds,
+                 "How long the guest may take to power off after SIGTERM (default 30; 0: it is ended at once)")
+      ->check(CLI::Range(0u, 86'400u).description(""))
+      ->type_name("SECONDS")
       ->group("Machine");
   run.add_flag("--prealloc", options.config.prealloc, "Take all guest memory from the host before starting")
       ->group("Machine");

@@ -39,9 +39,10 @@ struct RunOptions {
   LogLevel log_level = LogLevel::Info;
   std::string trace;  ///< categories with commas between; empty: none
   std::string stats_file;
-  std::string cloud_init;     ///< what a seed is made of (image/cloud_init.h); empty: none
-  unsigned hang_seconds = 0;  ///< 0: no watchdog
-  bool detach = false;        ///< run in the background
+  std::string cloud_init;       ///< what a seed is made of (image/cloud_init.h); empty: none
+  unsigned hang_seconds = 0;    ///< 0: no watchdog
+  unsigned grace_seconds = 30;  ///< how long a guest may take to power off after SIGTERM
+  bool detach = false;          ///< run in the background
   bool sandbox = true;
   std::string sandbox_test;  ///< a forbidden call to attempt, for tests (sandbox/test_attempt.h)
 };

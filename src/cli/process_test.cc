@@ -58,10 +58,10 @@ int raw_until_signal() {
   static int ended_by = 0;
   static int done[2];
   if (pipe(done) != 0) return 99;
-  Signals signals([](int number) {
+  Signals signals({.end = [](int number) {
     ended_by = number;
     close(done[1]);
-  });
+  }});
   terminal::enter_raw();
   char byte = 0;
   while (read(done[0], &byte, 1) != 0) {

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -67,6 +68,13 @@ class Ending {
     signals.expect_end();
     const std::lock_guard lock(mutex_);
     carry_out(0);
+  }
+
+  /// The guest is to end by itself; `unheard` is called when it cannot know.
+  void ask(int number, std::function<void()> unheard) {
+    const std::lock_guard lock(mutex_);
+    if (signal_ == 0) signal_ = number;
+    if (machine_ != nullptr) machine_->power_button_or(std::move(unheard));
   }
 
   void by_signal(int number) {
@@ -249,10 +257,19 @@ int run_machine(const RunOptions& given) {
   if (const auto prepared = prepare_sandbox(options); !prepared) return fail(prepared.error());
 
   Ending ending;
-  Signals signals([&](int number) {
+  const auto end_by_signal = [&ending](Signals& signals, int number) {
     signals.expect_end();
     ending.by_signal(number);
-  });
+  };
+  Signals signals({.end = [&](int number) { end_by_signal(signals, number); },
+                   .ask =
+                       [&](int number) {
+                         ending.ask(number, [&, number] {
+                           log_info("the guest does not listen to its power button: it is ended");
+                           end_by_signal(signals, number);
+                         });
+                       },
+                   .grace = std::chrono::seconds(options.grace_seconds)});
 
   auto presence = appear(options);
   if (!presence) return fail(presence.error());

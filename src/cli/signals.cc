@@ -10,6 +10,7 @@
 #include <ctime>
 #include <utility>
 
+#include "base/log.h"
 #include "base/thread_start.h"
 #include "cli/terminal.h"
 #include "debug/flight_dump.h"
@@ -20,6 +21,8 @@ namespace {
 constexpr unsigned dump_events = 32;
 /// timeout(1) and terminals signal a process and its group, so that one wish arrives twice.
 constexpr std::chrono::seconds same_signal{1};
+/// A guest that boots hears its power button only once it listens.
+constexpr std::chrono::seconds ask_again_after{5};
 constexpr int wake_signal = SIGUSR2;  // ends the thread's wait in the destructor
 
 sigset_t watched_signals() {
@@ -32,7 +35,7 @@ sigset_t watched_signals() {
 
 }  // namespace
 
-Signals::Signals(std::function<void(int)> on_end) : on_end_(std::move(on_end)) {
+Signals::Signals(Listener listener) : listener_(std::move(listener)) {
   std::signal(SIGPIPE, SIG_IGN);
   const sigset_t set = watched_signals();
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
@@ -58,6 +61,7 @@ void Signals::run() {
       debug::dump_flight_recorder(STDERR_FILENO, dump_events);
       end_now("veneer: bug: the machine does not end; ending the process\n");
     }
+    look_at_grace();
   }
 }
 
@@ -71,20 +75,43 @@ void Signals::handle(int signal_number) {
       terminal::resume();
       break;
     case SIGQUIT:
-      if (!first_) debug::dump_flight_recorder(STDERR_FILENO, dump_events);
+      if (!newest_) debug::dump_flight_recorder(STDERR_FILENO, dump_events);
       [[fallthrough]];
     case SIGINT:
     case SIGTERM:
     case SIGHUP:
-      if (!first_) {
-        first_ = std::chrono::steady_clock::now();
-        on_end_(signal_number);
-      } else if (std::chrono::steady_clock::now() - *first_ > same_signal) {
-        end_now("veneer: ended by a second signal\n");
-      }
+      handle_end(signal_number);
       break;
     default:
       break;
+  }
+}
+
+void Signals::handle_end(int signal_number) {
+  const auto now = Clock::now();
+  const auto before = std::exchange(newest_, now);
+  if (!before && signal_number == SIGTERM && listener_.ask && listener_.grace.count() != 0) {
+    grace_until_ = now + listener_.grace;
+    log_info("asking the guest to power off; it has {} s (another SIGTERM ends it at once)", listener_.grace.count());
+    return ask(signal_number);
+  }
+  if (before && now - *before <= same_signal) return;
+  if (before && (!grace_until_ || end_expected_)) end_now("veneer: ended by a second signal\n");
+  listener_.end(signal_number);
+}
+
+void Signals::ask(int signal_number) {
+  ask_again_ = Clock::now() + ask_again_after;
+  listener_.ask(signal_number);
+}
+
+void Signals::look_at_grace() {
+  if (!grace_until_ || end_expected_) return;
+  if (Clock::now() >= *grace_until_) {
+    log_warning("the guest did not power off within {} s (--grace SECONDS gives it more)", listener_.grace.count());
+    listener_.end(SIGTERM);
+  } else if (Clock::now() >= ask_again_) {
+    ask(SIGTERM);
   }
 }
 

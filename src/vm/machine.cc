@@ -347,6 +347,13 @@ void Machine::power_button() {
   events_.post([this] { board_->press_power_button(); });
 }
 
+void Machine::power_button_or(std::function<void()> unheard) {
+  events_.post([this, unheard = std::move(unheard)] {
+    if (control_.pause_wanted() || !board_->power_button_heard()) return unheard();
+    board_->press_power_button();
+  });
+}
+
 void Machine::on_vcpu_exit(unsigned index, const cpu::Exit& exit) {
   switch (exit.reason) {
     case cpu::ExitReason::Shutdown: {

@@ -63,6 +63,9 @@ class Machine {
   void reset() { control_.reset(); }
   /// Presses the ACPI power button; the guest decides what it means.
   void power_button();
+  /// The same if the guest can hear it now; else (it is paused, or still booting, or knows no ACPI) `unheard` is called
+  /// on the event loop.
+  void power_button_or(std::function<void()> unheard);
   /// Ends run() with this exit status.
   void request_stop(int status) { control_.stop(status); }
 

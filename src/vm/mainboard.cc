@@ -391,6 +391,10 @@ void Mainboard::press_power_button() {
     sockets_->sleep->press_power_button();
 }
 
+bool Mainboard::power_button_heard() const {
+  return legacy_ ? legacy_->power_management->power_button_heard() : !io_apic_.is_masked(layout::SCI_IRQ);
+}
+
 void Mainboard::reset() {
   for (machine::Device* device : devices_) device->reset();
   if (legacy_) legacy_->typist->reset();

@@ -78,6 +78,8 @@ class Mainboard final : public cpu::Board {
   NetBay& network() { return network_; }
   /// Presses the ACPI power button. Board lock held.
   void press_power_button();
+  /// The guest has set up what tells it of the button. Board lock held.
+  bool power_button_heard() const;
 
   /// Writes ACPI and SMBIOS tables into guest memory: the RSDP is at layout::ACPI_TABLES_BASE, SMBIOS' entry point at
   /// layout::SMBIOS_BASE. vCPUs parked.

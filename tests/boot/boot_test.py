@@ -168,10 +168,60 @@ class Life(unittest.TestCase):
             guest.type("reboot\n")
             self.assertEqual(guest.wait(), 3)
 
-    def test_sigterm_ends(self):
-        with Guest() as guest:
+    def hears_power_button(self, guest):
+        guest.boot()
+        guest.run("until [ -s /run/acpid.pid ]; do sleep 0.1; done; sleep 0.5")
+
+    def ignores_power_button(self, guest):
+        self.hears_power_button(guest)
+        guest.run("kill $(cat /run/acpid.pid); sleep 0.5")
+
+    def test_sigterm_lets_the_guest_power_off(self):
+        with Guest("--grace", "600") as guest:
+            self.hears_power_button(guest)
+            guest.signal(signal.SIGTERM)
+            self.assertEqual(guest.wait(60), 0)
+            self.assertIn("asking the guest to power off", guest.stderr())
+
+    def test_sigterm_lets_a_micro_machine_power_off(self):
+        with Guest("--grace", "600", "--machine", "micro") as guest:
+            self.hears_power_button(guest)
+            guest.signal(signal.SIGTERM)
+            self.assertEqual(guest.wait(60), 0)
+
+    def test_sigterm_ends_a_guest_that_ignores_it_after_the_grace(self):
+        with Guest("--grace", "2") as guest:
+            self.ignores_power_button(guest)
+            guest.signal(signal.SIGTERM)
+            self.assertEqual(guest.wait(10), 1)
+            self.assertIn("did not power off within 2 s", guest.stderr())
+
+    def test_second_sigterm_ends_at_once(self):
+        with Guest("--grace", "3600") as guest:
+            self.ignores_power_button(guest)
+            guest.signal(signal.SIGTERM)
+            time.sleep(2)
+            self.assertIsNone(guest.process.poll())
+            guest.signal(signal.SIGTERM)
+            self.assertEqual(guest.wait(10), 1)
+            self.assertIn("ended by signal 15", guest.stderr())
+
+    def test_sigterm_ends_a_paused_guest_at_once(self):
+        with Guest("--paused", "--grace", "3600") as guest:
+            time.sleep(0.5)
+            guest.signal(signal.SIGTERM)
+            self.assertEqual(guest.wait(10), 1)
+
+    def test_sigterm_without_grace_ends_at_once(self):
+        with Guest("--grace", "0") as guest:
             guest.boot()
             guest.signal(signal.SIGTERM)
+            self.assertEqual(guest.wait(10), 1)
+
+    def test_sigint_ends_at_once(self):
+        with Guest("--grace", "3600") as guest:
+            guest.boot()
+            guest.signal(signal.SIGINT)
             self.assertEqual(guest.wait(10), 1)
 
     def test_sigterm_ends_while_booting(self):
@@ -188,8 +238,7 @@ class Life(unittest.TestCase):
 
     def test_power_key(self):
         with Guest() as guest:
-            guest.boot()
-            guest.run("until [ -s /run/acpid.pid ]; do sleep 0.1; done; sleep 0.5")  # who hears the button
+            self.hears_power_button(guest)
             guest.type("\x01p")
             self.assertEqual(guest.wait(60), 0)
 

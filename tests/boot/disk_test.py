@@ -265,12 +265,12 @@ class Root(DiskTest):
             guest.boot()
             self.assertEqual(guest.run("cat /root/note"), (0, "kept\nkept"))
 
-    def test_sigterm_keeps_what_was_synced(self):
+    def test_sudden_end_keeps_what_was_synced(self):
         image = self.root()
         with self.boot(image) as guest:
             guest.boot()
             guest.run("echo kept >/root/note; sync")
-            guest.signal(signal.SIGTERM)
+            guest.signal(signal.SIGINT)
             self.assertEqual(guest.wait(), 1)
         with self.boot(image) as guest:
             guest.boot()

@@ -250,9 +250,9 @@ class Ending(WithMachines):
 
     def test_last_words(self):
         self.start("web")
-        os.kill(self.list()[0]["pid"], signal.SIGTERM)
+        os.kill(self.list()[0]["pid"], signal.SIGINT)
         self.wait_until(lambda: self.veneer("ps") == "no machines are running\n" or "last words" in self.stderr)
-        self.assertIn('machine "web" is dead; its last words:\nveneer: ended by signal 15', self.stderr)
+        self.assertIn('machine "web" is dead; its last words:\nveneer: ended by signal 2', self.stderr)
 
     def test_a_start_that_fails(self):
         self.veneer("run", "--detach", "--name", "web", "--kernel", "/nonexistent", status=1)

@@ -110,7 +110,7 @@ def run(cpus, seconds, seed, storms=STORMS, flags=(), silence=60, allow_mib=0, v
                     report.failures.append(f"nothing was heard of it for {silence * SCALE:.0f} s")
             report.memory_mib = report.memory_mib or [0]
             if guest.process.poll() is None:
-                guest.signal(signal.SIGTERM)
+                guest.signal(signal.SIGINT)
                 try:
                     status = guest.wait(20)
                     if status != 1:

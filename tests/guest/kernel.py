@@ -35,7 +35,7 @@ class Case(unittest.TestCase):
             return guest
 
     def goes_on(self, source, *flags, seconds=0.5, **where):
-        """The kernel runs until SIGTERM, which it does not delay."""
+        """The kernel runs until SIGTERM, which it does not delay: it has not asked for the power button."""
         with Kernel(source, "--no-reboot", "--debug-exit", *flags, **where) as guest:
             guest.expect("^ready", 20)
             time.sleep(seconds * SCALE)

@@ -53,7 +53,7 @@ steps_left: .quad STEPS
 
 class RandomCase(Case):
     def survives(self, source, *flags, seeds=SEEDS, seconds=SECONDS, steps=100000, must_finish=False):
-        """Every seed's guest ends by itself, or goes on until SIGTERM."""
+        """Every seed's guest ends by itself, or goes on until SIGINT."""
         for seed in range(1, seeds + 1):
             symbols = {"SEED": seed * 0x9e3779b97f4a7c15 & (1 << 64) - 1, "STEPS": steps}
             with self.subTest(seed=seed), \
@@ -62,7 +62,7 @@ class RandomCase(Case):
                 while guest.process.poll() is None and time.monotonic() < deadline:
                     time.sleep(0.02)
                 stopped = guest.process.poll() is None
-                guest.signal(signal.SIGTERM)
+                guest.signal(signal.SIGINT)
                 status = guest.wait(3)
                 if stopped:
                     self.assertEqual(status, 1, guest.story())

@@ -38,6 +38,8 @@ void AcpiPm::press_power_button() {
   update();
 }
 
+bool AcpiPm::power_button_heard() const { return (enable_ & PWRBTN) != 0; }
+
 std::uint64_t AcpiPm::timer_ticks() const {
   return static_cast<std::uint64_t>(Wide{clock_.now_ns()} * pm_timer_hz / ns_per_s);
 }

@@ -29,6 +29,8 @@ class AcpiPm final : public machine::Device {
 
   /// PWRBTN_STS rises; the guest gets an SCI if it asked for it. Board lock held.
   void press_power_button();
+  /// The guest has asked to be told of the button.
+  bool power_button_heard() const;
 
   std::uint64_t read(std::uint64_t offset, unsigned size_bytes) override;
   void write(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) override;

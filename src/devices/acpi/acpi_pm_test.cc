@@ -43,6 +43,12 @@ TEST_F(AcpiPmTest, ThePowerButtonIsSilentWhenDisabled) {
   EXPECT_FALSE(sci.level);
 }
 
+TEST_F(AcpiPmTest, ThePowerButtonIsHeardOnceItIsEnabled) {
+  EXPECT_FALSE(pm.power_button_heard());
+  pm.write(2, 2, 0x100);
+  EXPECT_TRUE(pm.power_button_heard());
+}
+
 TEST_F(AcpiPmTest, WritingOneClearsTheStatusAndTheLine) {
   pm.write(2, 2, 0x100);
   pm.press_power_button();

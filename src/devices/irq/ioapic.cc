@@ -52,6 +52,8 @@ void IoApic::reset() {
   id_ = 0;
 }
 
+bool IoApic::is_masked(unsigned pin) const { return (redirection_[pin] & masked) != 0; }
+
 void IoApic::set_pin(unsigned pin, bool level) {
   const auto line = static_cast<std::uint32_t>(bit(pin));
   const bool rose = level && !(lines_ & line);

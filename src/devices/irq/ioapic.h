@@ -26,6 +26,8 @@ class IoApic final : public machine::Device {
   IoApic& operator=(const IoApic&) = delete;
 
   machine::IrqLine& input(unsigned pin) { return inputs_[pin]; }
+  /// Nobody hears of this pin.
+  bool is_masked(unsigned pin) const;
   /// A local APIC ended this level-triggered vector: entries that wait for it may fire again.
   void end_of_interrupt(std::uint8_t vector);
 
