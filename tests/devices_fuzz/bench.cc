@@ -18,6 +18,7 @@ namespace {
 
 /// Large enough for a single command that moves it all to be work, and sparse.
 constexpr std::uint64_t disc_bytes = 512 * MiB, disk_bytes = 64 * MiB;
+constexpr std::uint64_t floppy_bytes = 1'474'560, large_floppy_bytes = 2 * floppy_bytes;
 
 constexpr std::uint16_t CONFIG_ADDRESS = 0xcf8, CONFIG_DATA = 0xcfc;
 constexpr unsigned COMMAND = 4, BAR_0 = 0x10;
@@ -39,7 +40,8 @@ DriveFiles::DriveFiles() {
   std::string pattern = (std::filesystem::temp_directory_path() / "veneer-fuzz-XXXXXX").string();
   if (!::mkdtemp(pattern.data())) broken("no temporary folder");
   folder_ = pattern;
-  for (const auto& [name, bytes] : {std::pair{"disk", disk_bytes}, std::pair{"disc", disc_bytes}}) {
+  for (const auto& [name, bytes] : {std::pair{"disk", disk_bytes}, std::pair{"disc", disc_bytes},
+                                    std::pair{"floppy", floppy_bytes}, std::pair{"large", large_floppy_bytes}}) {
     const Fd file(::open(path(name).c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
     if (!file.valid() || ::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0) broken("no temporary files");
   }
@@ -70,6 +72,8 @@ Bench::Bench(const DriveFiles& files, bool firmware) : has_firmware(firmware) {
   drive(vm::DiskInterface::Nvme, "disk", false);
   drive(vm::DiskInterface::Ide, "disk", false);
   drive(vm::DiskInterface::Ide, "disc", true);
+  drive(vm::DiskInterface::Floppy, "floppy", false);
+  drive(vm::DiskInterface::Floppy, "large", false);
   config_.nets.resize(2);
   for (vm::NetConfig& net : config_.nets) net.user.isolated = true;
   config_.nets[1].model = vm::CardModel::E1000;
@@ -203,7 +207,7 @@ std::uint64_t Bench::address(Choices& choices) {
 
 void Bench::settle() {
   const std::lock_guard hold(lock);
-  for (const char* label : {"vda", "nvme0n1", "hda", "cd0"})
+  for (const char* label : {"vda", "nvme0n1", "hda", "cd0", "fd0", "fd1"})
     if (disk::Disk* disk = board->disks().find(label)) disk->settle();
 }
 

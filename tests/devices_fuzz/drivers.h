@@ -31,6 +31,8 @@ std::unique_ptr<Driver> make_virtio_driver();
 std::unique_ptr<Driver> make_nvme_driver();
 std::unique_ptr<Driver> make_e1000_driver();
 std::unique_ptr<Driver> make_ide_driver();
+std::unique_ptr<Driver> make_floppy_driver();
+std::unique_ptr<Driver> make_hpet_driver();
 std::unique_ptr<Driver> make_firmware_driver();
 std::unique_ptr<Driver> make_display_driver();
 /// Frames that come from the network, and frames of the guest that go there.
