@@ -71,6 +71,21 @@ TEST_F(SandboxTest, SpeaksWithSignalsBlocked) {
               testing::ExitedWithCode(1), "openat");
 }
 
+TEST_F(SandboxTest, LetsAThreadFreeWhatItAllocatedInSmallPieces) {
+  // malloc would open a file before it makes a thread's heap smaller.
+  EXPECT_EXIT(on_confined_thread(ThreadKind::Vcpu,
+                                 [] {
+                                   std::vector<void*> pieces(8192);
+                                   for (void*& piece : pieces) piece = std::malloc(4096);
+                                   while (!pieces.empty()) {
+                                     std::free(pieces.back());
+                                     pieces.pop_back();
+                                   }
+                                   return 7;
+                                 }),
+              testing::ExitedWithCode(7), "");
+}
+
 TEST_F(SandboxTest, LetsTheThreadWork) {
   EXPECT_EXIT(on_confined_thread(ThreadKind::Worker,
                                  [] {
