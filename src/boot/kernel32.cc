@@ -53,13 +53,21 @@ struct [[gnu::packed]] MultibootRange {
 };
 static_assert(sizeof(MultibootRange) == 24);
 
-// Information lies where the zero page and the page tables of 64-bit kernels would.
-constexpr std::uint64_t INFO = low_memory::BOOT_PARAMS;
-constexpr std::uint64_t LOADER_NAME = INFO + 0x400;
-constexpr std::uint64_t MODULES = INFO + 0x800;
-constexpr std::uint64_t MEMORY_MAP = low_memory::PAGE_TABLES;
-constexpr std::uint64_t MODULE_CMDLINES = low_memory::SETUP_DATA;
-constexpr std::uint64_t MODULE_CMDLINES_END = low_memory::CMDLINE;
+/// Where what the kernel is told lies: where the zero page and the page tables of 64-bit kernels would, or as much
+/// higher when the kernel itself wants to be there, as real-mode kernels do.
+struct Places {
+  std::uint64_t shift = 0;
+  std::uint64_t info() const { return low_memory::BOOT_PARAMS + shift; }
+  std::uint64_t loader_name() const { return info() + 0x400; }
+  std::uint64_t modules() const { return info() + 0x800; }
+  std::uint64_t memory_map() const { return low_memory::PAGE_TABLES + shift; }
+  std::uint64_t module_cmdlines() const { return low_memory::SETUP_DATA + shift; }
+  std::uint64_t module_cmdlines_end() const { return low_memory::CMDLINE + shift; }
+  std::uint64_t cmdline() const { return low_memory::CMDLINE + shift; }
+  std::uint64_t end() const { return cmdline() + low_memory::CMDLINE_LIMIT; }
+};
+constexpr std::uint64_t shift_if_in_the_way = 0x6'0000;
+
 constexpr std::size_t most_modules = 32;
 constexpr std::size_t most_ranges = 128;
 
@@ -76,15 +84,16 @@ class Loader {
   Result<BootEntry> load(cpu::ArchState& state) {
     const auto named = [&](Error error) { return std::move(error).context("kernel " + boot_.kernel); };
     if (auto done = load_image(); !done) return named(std::move(done).error());
+    if (auto done = find_places(); !done) return named(std::move(done).error());
     TRY_VOID(load_modules());
-    TRY_VOID(write_text(low_memory::CMDLINE, low_memory::CMDLINE + low_memory::CMDLINE_LIMIT,
-                        words_for(boot_.kernel, boot_.cmdline)));
+    TRY_VOID(write_text(places_.cmdline(), places_.end(), words_for(boot_.kernel, boot_.cmdline)));
     if (boot_.e820.size() > most_ranges) return Error("memory map has too many entries");
     if (!(pvh_ ? write_pvh() : write_multiboot())) return Error("no RAM for what the kernel is told");
     if (!enter_protected_mode(memory_, where_.entry, GuestPhys{0}, state))
       return Error("no RAM for the boot processor's tables");
+    state.idtr = {0, 0x3ff};  // what a BIOS leaves: real-mode kernels go on with it
     state.gpr[cpu::RSI] = 0;
-    state.gpr[cpu::RBX] = INFO;
+    state.gpr[cpu::RBX] = state.gpr[cpu::RSP] = places_.info();
     constexpr std::uint64_t multiboot_magic = 0x2badb002;
     if (!pvh_) state.gpr[cpu::RAX] = multiboot_magic;
     return where_;
@@ -119,15 +128,28 @@ class Loader {
   }
 
   Result<void> load_segment(const ElfImage::Segment& segment) {
-    constexpr std::uint64_t lowest = low_memory::CMDLINE + low_memory::CMDLINE_LIMIT;
+    constexpr std::uint64_t lowest = page_size;  // vectors, the BIOS data area and the GDT are below
     if (segment.address < lowest || segment.memory_bytes > 4 * GiB || segment.address + segment.memory_bytes > 4 * GiB)
       return Error(fmt::format("it wants to be at {:#x}; from {:#x} to 4 GiB is possible", segment.address, lowest));
     TRY_VOID(files_.kernel.copy_to(memory_, GuestPhys{segment.address}, segment.file_offset, segment.file_bytes));
     TRY_VOID(clear(segment.address + segment.file_bytes, segment.memory_bytes - segment.file_bytes));
     end_ = std::max(end_, segment.address + segment.memory_bytes);
+    segments_.push_back(segment);
     if (!where_.kernel_bytes || segment.address < where_.kernel.value) where_.kernel = GuestPhys{segment.address};
     where_.kernel_bytes = end_ - where_.kernel.value;
     return {};
+  }
+
+  Result<void> find_places() {
+    for (const std::uint64_t shift : {std::uint64_t{0}, shift_if_in_the_way}) {
+      places_.shift = shift;
+      const bool taken = std::ranges::any_of(segments_, [&](const ElfImage::Segment& segment) {
+        return segment.address < places_.end() && segment.address + segment.memory_bytes > places_.info();
+      });
+      if (!taken) return {};
+    }
+    return Error(fmt::format("it leaves no room below 640 KiB for what it is told: {:#x} to {:#x} or {:#x} to {:#x}",
+                             Places{}.info(), Places{}.end(), places_.info(), places_.end()));
   }
 
   /// After a reset there is something in memory.
@@ -173,7 +195,7 @@ class Loader {
   Result<void> load_module(const InputFile& file, const std::string& words) {
     const std::uint64_t address = place_for(file.size_bytes());
     TRY_VOID(file.copy_to(memory_, GuestPhys{address}, 0, file.size_bytes()));
-    TRY_VOID(write_text(next_cmdline_, MODULE_CMDLINES_END, words));
+    TRY_VOID(write_text(next_cmdline_, places_.module_cmdlines_end(), words));
     modules_.push_back({address, file.size_bytes(), next_cmdline_});
     next_cmdline_ += words.size() + 1;
     return {};
@@ -181,6 +203,7 @@ class Loader {
 
   Result<void> load_modules() {
     end_ = std::max(end_, MiB);
+    next_cmdline_ = places_.module_cmdlines();
     if (files_.initrd) {
       if (auto done = load_module(*files_.initrd, words_for(boot_.initrd, {})); !done)
         return std::move(done).error().context("initrd " + boot_.initrd);
@@ -197,20 +220,20 @@ class Loader {
   bool write_pvh() {
     PvhStartInfo info;
     info.module_count = static_cast<std::uint32_t>(modules_.size());
-    info.modules = modules_.empty() ? 0 : MODULES;
-    info.cmdline = low_memory::CMDLINE;
+    info.modules = modules_.empty() ? 0 : places_.modules();
+    info.cmdline = places_.cmdline();
     info.rsdp = boot_.acpi_rsdp.value;
-    info.memory_map = MEMORY_MAP;
+    info.memory_map = places_.memory_map();
     info.memory_map_entries = static_cast<std::uint32_t>(boot_.e820.size());
-    bool ok = memory_.write_value(GuestPhys{INFO}, info);
+    bool ok = memory_.write_value(GuestPhys{places_.info()}, info);
     for (std::size_t i = 0; i < modules_.size(); ++i) {
       const PvhModule row{modules_[i].address, modules_[i].size_bytes, modules_[i].cmdline, 0};
-      ok = ok && memory_.write_value(GuestPhys{MODULES + i * sizeof row}, row);
+      ok = ok && memory_.write_value(GuestPhys{places_.modules() + i * sizeof row}, row);
     }
     for (std::size_t i = 0; i < boot_.e820.size(); ++i) {
       const E820Entry& entry = boot_.e820[i];
       const PvhRange row{entry.base, entry.size_bytes, static_cast<std::uint32_t>(entry.type), 0};
-      ok = ok && memory_.write_value(GuestPhys{MEMORY_MAP + i * sizeof row}, row);
+      ok = ok && memory_.write_value(GuestPhys{places_.memory_map() + i * sizeof row}, row);
     }
     return ok;
   }
@@ -226,24 +249,24 @@ class Loader {
       if (entry.base <= MiB && entry.base + entry.size_bytes > MiB)
         info.upper_kib = static_cast<std::uint32_t>((entry.base + entry.size_bytes - MiB) / KiB);
     }
-    info.cmdline = low_memory::CMDLINE;
+    info.cmdline = static_cast<std::uint32_t>(places_.cmdline());
     info.module_count = static_cast<std::uint32_t>(modules_.size());
-    info.modules = static_cast<std::uint32_t>(MODULES);
-    info.loader_name = static_cast<std::uint32_t>(LOADER_NAME);
-    info.memory_map = static_cast<std::uint32_t>(MEMORY_MAP);
+    info.modules = static_cast<std::uint32_t>(places_.modules());
+    info.loader_name = static_cast<std::uint32_t>(places_.loader_name());
+    info.memory_map = static_cast<std::uint32_t>(places_.memory_map());
     info.memory_map_bytes = static_cast<std::uint32_t>(boot_.e820.size() * sizeof(MultibootRange));
     static constexpr std::array<char, 7> loader_name = {"Veneer"};
-    bool ok = memory_.write_value(GuestPhys{INFO}, info) && memory_.write_value(GuestPhys{LOADER_NAME}, loader_name);
+    bool ok = memory_.write_value(GuestPhys{places_.info()}, info) && memory_.write_value(GuestPhys{places_.loader_name()}, loader_name);
     for (std::size_t i = 0; i < modules_.size(); ++i) {
       const MultibootModule row{static_cast<std::uint32_t>(modules_[i].address),
                                 static_cast<std::uint32_t>(modules_[i].address + modules_[i].size_bytes),
                                 static_cast<std::uint32_t>(modules_[i].cmdline), 0};
-      ok = ok && memory_.write_value(GuestPhys{MODULES + i * sizeof row}, row);
+      ok = ok && memory_.write_value(GuestPhys{places_.modules() + i * sizeof row}, row);
     }
     for (std::size_t i = 0; i < boot_.e820.size(); ++i) {
       MultibootRange row;
       row.entry = boot_.e820[i];
-      ok = ok && memory_.write_value(GuestPhys{MEMORY_MAP + i * sizeof row}, row);
+      ok = ok && memory_.write_value(GuestPhys{places_.memory_map() + i * sizeof row}, row);
     }
     return ok;
   }
@@ -255,7 +278,9 @@ class Loader {
   bool pvh_ = false;
   std::uint64_t end_ = 0;      ///< of what is loaded
   std::uint64_t below_ = MiB;  ///< end of what is loaded below the kernel
-  std::uint64_t next_cmdline_ = MODULE_CMDLINES;
+  std::uint64_t next_cmdline_ = 0;
+  Places places_;
+  std::vector<ElfImage::Segment> segments_;
   std::vector<LoadedModule> modules_;
 };
 

@@ -204,6 +204,29 @@ TEST_F(Kernel32, MultibootWithAddressesNeedsNoElf) {
   EXPECT_EQ(peek<std::uint8_t>(0x300fff), 0x90);
 }
 
+TEST_F(Kernel32, ARealModeKernelAt16KiBIsToldElsewhere) {
+  Bytes bytes(0x600, std::byte{0x55});
+  put_multiboot(bytes, 0, 1u << 16);
+  const std::uint32_t addresses[] = {0x4000, 0x4000, 0, 0x9000, 0x4020};
+  for (std::size_t i = 0; i < 5; ++i) put(bytes, 12 + 4 * i, addresses[i]);
+  const auto loaded = load(bytes);
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message();
+  EXPECT_EQ(state.rip, 0x4020u);
+  EXPECT_EQ(state.idtr.limit, 0x3ffu);
+  EXPECT_EQ(peek<>(0x4200), 0x55555555u);
+  const auto info = static_cast<std::uint32_t>(state.gpr[cpu::RBX]);
+  EXPECT_GE(info, 0x9000u);
+  EXPECT_NE(text(peek<>(info + 16)), "");
+}
+
+TEST_F(Kernel32, AKernelThatFillsLowMemory) {
+  Bytes bytes(0x600, std::byte{0x55});
+  put_multiboot(bytes, 0, 1u << 16);
+  const std::uint32_t addresses[] = {0x4000, 0x4000, 0, 0x90000, 0x4020};
+  for (std::size_t i = 0; i < 5; ++i) put(bytes, 12 + 4 * i, addresses[i]);
+  EXPECT_NE(error_of(bytes).find("no room"), std::string::npos) << error_of(bytes);
+}
+
 TEST_F(Kernel32, AMultibootHeaderThatDemandsMore) {
   Bytes bytes = elf32(false);
   put_multiboot(bytes, payload_at + 0x40, 1u << 5);
