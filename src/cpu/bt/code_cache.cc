@@ -170,6 +170,11 @@ Block* CodeCache::find(CodePageId page, unsigned offset, Mode mode) const {
   return nullptr;
 }
 
+Block* CodeCache::find_covered(CodePageId page, unsigned offset, Mode mode) const {
+  const CodePage* at = page_slot(page);
+  return at && (at->covered[offset / 64] >> (offset % 64)) & 1 ? find(page, offset, mode) : nullptr;
+}
+
 bool CodeCache::nearly_full() const {
   return hot_part_bytes_ - part_->hot_used < block_room || cold_part_bytes_ - part_->cold_used < block_room ||
          arena_part_bytes_ - part_->arena_used < arena_room || part_->count + 1 >= ordered_part_ || pages_full();

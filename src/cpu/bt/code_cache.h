@@ -49,6 +49,8 @@ class CodeCache {
 
   /// Without the lock too: what it finds may be dead by the time it is used, and leads back to the look-up then.
   Block* find(CodePageId page, unsigned offset, Mode mode) const;
+  /// The same for places where mostly there is nothing: the page knows that without a look into the large table.
+  Block* find_covered(CodePageId page, unsigned offset, Mode mode) const;
 
   /// Writable windows at the allocation points: hot code and slow paths have a region each, so that the code that
   /// runs is dense in the instruction cache.

@@ -30,6 +30,7 @@ void Context::fill(Regime regime, std::uint64_t page, HostPtr host, PageKind kin
   table.read_tag[slot] = -page;
   table.write_tag[slot] = kind.writable ? -page : empty;
   table.addend[slot] = reinterpret_cast<std::uint64_t>(host) - page;
+  if (kind.writable) (kind.global ? writes_global : writes_local).add(reinterpret_cast<std::uint64_t>(host));
   if (kind.large) note_large(page, kind.global);
 }
 
@@ -114,7 +115,11 @@ void Context::flush_tlb(Scope scope) {
       if (scope == Scope::All || !((fetch_global[r][i / 64] >> (i % 64)) & 1)) fetch[r][i].page = ~std::uint64_t{0};
   }
   large_local.clear();
-  if (scope == Scope::All) large_global.clear();
+  writes_local.clear();
+  if (scope == Scope::All) {
+    large_global.clear();
+    writes_global.clear();
+  }
 }
 
 void Context::flush_jumps(Regime regime) {
@@ -158,8 +163,12 @@ void Context::invalidate_page(std::uint64_t address) {
       for (unsigned i = 0; i < 2 * MiB / page_size; i++) code.entry[slot_of(page & ~(2 * MiB - 1)) + i] = 0;
     else
       code.entry[slot_of(page)] = 0;  // whoever is there; entries are cheap to get back
-    for (auto& entry : fetch[r])
-      if (sweep ? (entry.page ^ page) < 2 * MiB : entry.page == page) entry.page = ~std::uint64_t{0};
+    if (sweep) {
+      for (auto& entry : fetch[r])
+        if ((entry.page ^ page) < 2 * MiB) entry.page = ~std::uint64_t{0};
+    } else if (FetchEntry& entry = fetch[r][(page >> page_shift) % fetch_entries]; entry.page == page) {
+      entry.page = ~std::uint64_t{0};
+    }
   }
   // Jump caches hold code of these pages and of instructions that straddle into the first of them.
   const std::uint64_t first = (sweep ? page & ~(2 * MiB - 1) : page) - page_size;
@@ -173,6 +182,7 @@ void Context::invalidate_page(std::uint64_t address) {
 
 void Context::drop_writes_to(HostPtr host_page) {
   const auto host = reinterpret_cast<std::uint64_t>(host_page);
+  if (!writes_local.may_hold(host) && !writes_global.may_hold(host)) return;
   for (unsigned r = 0; r < regime_count; r++) {
     TlbTable& table = layout->tlb[r];
     tlb_fills[r].any_slot([&](unsigned slot) {

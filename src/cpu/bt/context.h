@@ -115,6 +115,9 @@ class Context {
   bool local_jumps[regime_count] = {}, local_exec[regime_count] = {};
   /// 2 MiB regions where a fragment of a large page was filled, so INVLPG must sweep them: of local and global pages.
   AddressFilter<1024, 21> large_local, large_global;
+  /// Host pages that write tags may lead to: of local and global pages. Most pages that turn out to hold code are in no
+  /// context, or in one of twelve, and then the others' logs need not be gone through.
+  AddressFilter<8192, page_shift> writes_local, writes_global;
   /// Pages whose addresses the jump caches may hold.
   AddressFilter<4096, page_shift> jump_pages[regime_count];
   static constexpr unsigned fetch_entries = 256;

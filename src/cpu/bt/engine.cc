@@ -336,7 +336,7 @@ Block* BtVcpu::translate_at(std::uint64_t linear, CodePageId page) {
         full = cache.nearly_full();
         open = !cache.is_closed(page) || (request.second_bytes && !cache.is_closed(request.second_page));
         if (!full && !open) {
-          block = cache.find(page, request.offset, mode);  // another vCPU's work
+          block = cache.find_covered(page, request.offset, mode);  // another vCPU's work
           if (block && block->straddles && block->second_page != request.second_page) block = nullptr;
           if (block) return;
           block = bt::translate(engine_, request);

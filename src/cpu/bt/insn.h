@@ -39,9 +39,11 @@ struct Insn {
   /// As new; the decoder fills `z` and `op` itself (they are large).
   void reset(std::uint16_t at) {
     offset = at;
+    row = {};
     memory_op = -1;
     undefined = too_long = reads_flags = writes_all_flags = writes_some_flags = native_fault = flags_needed = false;
     accesses = 0;
+    for (auto& byte : raw) byte = 0;
     group = -1;
     group_leader = false;
     gpr_written = 0;

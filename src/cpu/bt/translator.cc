@@ -2,6 +2,7 @@
 #include "cpu/bt/translator.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "cpu/bt/callouts.h"
 #include "cpu/bt/once_only.h"
@@ -10,11 +11,17 @@
 namespace veneer::cpu::bt {
 
 Block* translate(BtEngine& engine, const TranslateRequest& request) {
-  // Large, and reused: one translator a thread.
-  alignas(Translator) static thread_local unsigned char storage[sizeof(Translator)];
-  auto* translator = new (storage) Translator(engine, request);
-  return translator->translate();
+  static thread_local const auto room = std::make_unique<Translator::Room>();
+  return Translator(engine, request, *room).translate();
 }
+
+Translator::Translator(BtEngine& engine, const TranslateRequest& request, Room& room)
+    : engine_(engine),
+      cache_(engine.cache()),
+      request_(request),
+      mode_(request.mode),
+      insns_(room.insns),
+      cold_(room.cold) {}
 
 bool Translator::gate(Insn& insn) const { return engine_.gate().offered(insn.z); }
 
@@ -113,7 +120,7 @@ bool Translator::decode() {
     count_++;
     if (straddles_ || once_only_ || ends_block(insn)) break;
     if (insn.z.meta.category == ZYDIS_CATEGORY_COND_BR &&
-        (++conditional_ == max_conditional || cache_.find(request_.page, offset, mode_.grouped())))
+        (++conditional_ == max_conditional || cache_.find_covered(request_.page, offset, mode_.grouped())))
       break;  // the rest is translated already: link to it
   }
   return count_ > 0;
@@ -198,7 +205,20 @@ Block* Translator::translate() {
     block->links = links_[i];
   }
   cache_.commit(block);
+  link_to_known_blocks();
   return block;
+}
+
+/// Most jumps back, and many others, lead to code that is there already: their first turn need not ask for the link.
+void Translator::link_to_known_blocks() {
+  if (mode_.has(Mode::SINGLE) || engine_.options().shadow) return;
+  for (unsigned i = 0; i < link_count_; i++) {
+    LinkSite& link = *links_[i];
+    if (link.far() || link.ungrouped) continue;
+    const auto offset = static_cast<unsigned>(link.target);
+    if (Block* to = cache_.find_covered(request_.page, offset, mode_.grouped()); to && !to->straddles)
+      cache_.link(link, to, engine_.many());
+  }
 }
 
 void Translator::emit(const Insn& insn) {

@@ -19,8 +19,8 @@ inline constexpr Host guest_rsp_home = r11;
 
 class Translator {
  public:
-  Translator(BtEngine& engine, const TranslateRequest& request)
-      : engine_(engine), cache_(engine.cache()), request_(request), mode_(request.mode) {}
+  struct Room;
+  Translator(BtEngine& engine, const TranslateRequest& request, Room& room);
 
   Block* translate();
 
@@ -92,6 +92,7 @@ class Translator {
   void emit(const Insn& insn);
   void emit_cold();
   void emit_block_end();
+  void link_to_known_blocks();
   bool gate(Insn& insn) const;
 
   // emit_flags.cc
@@ -220,7 +221,7 @@ class Translator {
   const TranslateRequest& request_;
   const Mode mode_;
   Assembler a_;
-  Insn insns_[max_instructions];
+  Insn* const insns_;
   unsigned count_ = 0, conditional_ = 0;
   bool straddles_ = false;
   bool once_only_ = false;                   ///< shadow mode: the block is one instruction that cannot be run twice
@@ -228,7 +229,7 @@ class Translator {
   bool return_in_t2_ = false;                ///< T2 has the return address that a CALL pushed
   int group_in_t0_ = -1, group_in_t1_ = -1;  ///< groups whose slots are in T0 and T1, unless these were written since
   Flags flags_;
-  Cold cold_[max_cold];
+  Cold* const cold_;
   unsigned cold_count_ = 0;
   /// Accesses off one base in one page, checked once (docs/engine.md, "Access groups").
   struct Group {
@@ -249,6 +250,13 @@ class Translator {
   Assembler::Mark start_ = nullptr, cold_start_ = nullptr;
   Block* block_ = nullptr;
   ZydisDecoder decoder_;
+};
+
+/// What a translator works in. It is large, and one serves all of a thread's translations: to make it anew for each
+/// block would take longer than some blocks do.
+struct Translator::Room {
+  Insn insns[max_instructions];
+  Cold cold[max_cold];
 };
 
 /// The C++ routine that carries out an instruction, or null when there is none.
