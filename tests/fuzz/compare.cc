@@ -34,6 +34,7 @@ class Comparison {
     registers();
     vectors(components);
     memory();
+    if (!lines_.empty()) lines_.push_back(fmt::format("both end {}", describe_ending(native_)));
     return std::move(lines_);
   }
 

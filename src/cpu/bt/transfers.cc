@@ -134,14 +134,13 @@ Outcome BtVcpu::far_call(std::uint16_t selector, std::uint64_t offset, unsigned 
   const bool to64 = s.long_mode() && (cs.attributes & Segment::L);
   const FrameRules rules{.level = cpl_, .error = 0, .long_frame = to64};
   const bool narrowing = code64() && !to64;
-  // There the limit is looked at behind the first push, too.
-  if (d && !narrowing && !reaches(cs, offset)) return Outcome::Fault;
+  // There the limit is looked at behind the first push, elsewhere behind both (Zen 3; APM 3, CALL far).
   if (narrowing) {
     sp &= 0xffffffffu;
     if (!push_frame(s.segments[SS], sp, &frame[1], 1, operand_bytes, rules) || !reaches(cs, offset) ||
         !push_frame(s.segments[SS], sp, &frame[0], 1, operand_bytes, rules))
       return Outcome::Fault;
-  } else if (!push_frame(s.segments[SS], sp, frame, 2, operand_bytes, rules)) {
+  } else if (!push_frame(s.segments[SS], sp, frame, 2, operand_bytes, rules) || (d && !reaches(cs, offset))) {
     return Outcome::Fault;
   }
   if (d && !mark_accessed(selector, d)) return Outcome::Fault;
