@@ -58,6 +58,19 @@ TEST_P(System, SysretReturnsToTheUser) {
   EXPECT_EQ(taken->rflags & ~RFLAGS_RF, 0x203u);
 }
 
+TEST_P(System, SysretWithTfTrapsBeforeTheUsersFirstInstruction) {
+  program(do_sysret);
+  m.state.star = std::uint64_t{user_code32} << 48 | std::uint64_t{kernel_code} << 32;
+  m.put(code_at + 9, 0x303, 4);  // the immediate of MOV R11D: TF as well
+  m.put(user_code_physical + 0x800, 0x0b0f, 2);
+  const auto taken = m.run_to_exception();
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(taken->vector, VECTOR_DB);
+  EXPECT_EQ(taken->rip, user_code_at + 0x800);
+  EXPECT_EQ(taken->cs, user_code);
+  EXPECT_EQ(m.state.dr[6] & 0x4000, 0x4000u);
+}
+
 GUEST_CODE(iret_to_user, 64, R"(
   push 0x23
   push 0x5000

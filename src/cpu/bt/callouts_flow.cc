@@ -106,6 +106,7 @@ Outcome callout_sysret(BtVcpu& v, const CalloutRecord& r) {
   v.set_segment(SS, flat_segment(static_cast<std::uint16_t>((base + 8) | 3), DATA_ATTRIBUTES | USER));
   v.b->rip = to64 ? target : target & 0xffffffffu;
   v.set_rflags(v.reg(R11) & ~(RFLAGS_RF | RFLAGS_VM));
+  v.trap_by_new_flags();
   v.mode_changed();
   return Outcome::Leave;
 }

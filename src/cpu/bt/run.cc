@@ -313,7 +313,7 @@ ExitReason BtVcpu::run_loop(bool single) {
     load_vectors();
     const std::uint64_t events_before = count.events;
     if (!stack_shadow) debug_hits_ = 0;  // those of MOV SS come with the instruction behind it (SDM 3A 6.8.3)
-    trap_dropped_ = false;
+    trap_dropped_ = trap_now_ = false;
     set_arith(b->arith_flags);
     if (returns_dropped_ || shadow_ || returns_mode_ != mode.bits) {
       b->return_sp = b->return_base;
@@ -375,7 +375,7 @@ ExitReason BtVcpu::run_loop(bool single) {
         break;
     }
     // TF counts as it was before the instruction: a POPF that clears it still traps.
-    const bool trapped = trap && !trap_dropped_ && count.events == events_before;
+    const bool trapped = ((trap && !trap_dropped_) || trap_now_) && count.events == events_before;
     // Hits behind an event are what MOV SS held back: INT n reached its handler with them (a fault drops them).
     if ((trapped || debug_hits_) && !(s.interrupt_shadow && stack_shadow_))
       debug_exception(debug_hits_ | (trapped ? DR6_BS : 0), b->rip);

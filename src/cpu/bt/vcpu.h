@@ -298,6 +298,11 @@ class BtVcpu final : public Vcpu {
   }
   /// No single-step trap behind this instruction: a SYSCALL that masks TF. Everything else that clears TF traps.
   void drop_trap() { trap_dropped_ = true; }
+  /// SYSRET: TF counts as it is behind the instruction, so that stepping over SYSCALL ends where the program goes on.
+  void trap_by_new_flags() {
+    trap_dropped_ = true;
+    trap_now_ = s.rflags & RFLAGS_TF;
+  }
   /// MOV SS and POP SS hold interrupts and single-step traps until after the next instruction (SDM 3A 6.8.3).
   void stack_switch_shadow() {
     set_interrupt_shadow();
@@ -525,7 +530,7 @@ class BtVcpu final : public Vcpu {
   std::uint64_t return_guard_ = 0;  ///< lowest address of the return stack's mapping: a page that faults
   bool watch_code_ = false, watch_data_ = false, watch_ports_ = false;  ///< kinds of breakpoints armed in DR7
   unsigned debug_hits_ = 0;                                             ///< B0 to B3 met by the instruction under way
-  bool trap_dropped_ = false;
+  bool trap_dropped_ = false, trap_now_ = false;
   bool task_committed_ = false;      ///< the fault under way came up in the task that was switched to
   bool stack_shadow_ = false;        ///< the interrupt shadow is that of MOV SS: no debug exceptions either
   std::uint64_t pending_debug_ = 0;  ///< bits of DR6 for a #DB before the next instruction
