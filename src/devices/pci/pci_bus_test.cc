@@ -282,6 +282,50 @@ TEST_F(PciBusTest, LineListenerHearsOfSharedLines) {
   EXPECT_EQ(heard, (std::vector<bool>{true, false}));
 }
 
+class RomTest : public PciBusTest {
+ protected:
+  RomTest() {
+    std::vector<std::byte> image(3000, std::byte{0x77});
+    function.add_rom(std::move(image));
+  }
+};
+
+TEST_F(RomTest, TheRegisterTellsTheSize) {
+  write(0x30, 0xffff'fffe);
+  EXPECT_EQ(read(0x30), 0xffff'f000u);
+}
+TEST_F(RomTest, AnswersOnlyWhenBothSwitchesAreOn) {
+  write(0x30, 0xd000'0000);
+  write(0x04, 2, 2);
+  EXPECT_FALSE(function.rom_address().has_value());
+  write(0x30, 0xd000'0001);
+  EXPECT_EQ(memory.read(0xd000'0000, 4), 0x7777'7777u);
+  write(0x04, 0, 2);
+  EXPECT_FALSE(function.rom_address().has_value());
+}
+TEST_F(RomTest, BehindTheImageAreOnes) {
+  write(0x30, 0xd000'0001);
+  write(0x04, 2, 2);
+  EXPECT_EQ(memory.read(0xd000'0bb8, 4), 0xffff'ffffu);
+}
+TEST_F(RomTest, IsNotWritten) {
+  write(0x30, 0xd000'0001);
+  write(0x04, 2, 2);
+  memory.write(0xd000'0000, 4, 0);
+  EXPECT_EQ(memory.read(0xd000'0000, 4), 0x7777'7777u);
+}
+TEST_F(RomTest, IsWhereItWasAfterRestoring) {
+  write(0x30, 0xd000'0001);
+  write(0x04, 2, 2);
+  machine::SnapshotWriter saved;
+  bus.save(saved);
+  bus.reset();
+  EXPECT_FALSE(function.rom_address().has_value());
+  machine::SnapshotReader reader(saved.data());
+  bus.restore(reader);
+  EXPECT_EQ(function.rom_address(), 0xd000'0000u);
+}
+
 /// What the host bridge told about the region at an address.
 struct Told {
   bool reads = false, writes = false;

@@ -26,6 +26,7 @@ enum ConfigOffset : unsigned {
 };
 inline constexpr unsigned config_bytes = 256;
 inline constexpr unsigned bar_count = 6;
+inline constexpr unsigned rom_index = bar_count;  // the expansion ROM's, behind the BARs
 
 inline constexpr std::uint16_t COMMAND_IO = 1u << 0;
 inline constexpr std::uint16_t COMMAND_MEMORY = 1u << 1;
@@ -40,6 +41,7 @@ inline constexpr std::uint16_t STATUS_CAPABILITIES = 1u << 4;
 inline constexpr std::uint32_t BAR_IO = 1u << 0;
 inline constexpr std::uint32_t BAR_MEMORY_64 = 2u << 1;
 inline constexpr std::uint32_t BAR_PREFETCHABLE = 1u << 3;
+inline constexpr std::uint32_t ROM_ENABLE = 1u << 0;
 
 inline constexpr std::uint8_t CAP_VENDOR = 0x09;
 inline constexpr std::uint8_t CAP_MSIX = 0x11;

@@ -1,7 +1,9 @@
 // Configuration space as bytes with write masks; BAR decoding and interrupts follow what is written there.
 #include "devices/pci/pci_function.h"
 
+#include <algorithm>
 #include <bit>
+#include <cstring>
 #include <utility>
 
 #include "base/assert.h"
@@ -17,6 +19,9 @@ constexpr std::uint16_t MSIX_ENABLE = 1u << 15;
 constexpr std::uint16_t MSIX_FUNCTION_MASK = 1u << 14;
 /// Beyond any physical address a processor can produce.
 constexpr std::uint64_t physical_limit = std::uint64_t{1} << 52;
+
+constexpr std::size_t rom_bytes_min = 2048;  // bits 31 to 11 of the register are an address
+constexpr std::size_t rom_bytes_max = 16 << 20;
 
 constexpr bool overlaps(unsigned offset, unsigned size, unsigned first, unsigned bytes) {
   return offset < first + bytes && first < offset + size;
@@ -42,6 +47,25 @@ PciFunction::PciFunction(std::string name, const PciIdentity& identity) : name_(
   make_writable(LATENCY_TIMER, 1, 0xff);
 }
 
+/// Bytes that are only read.
+class PciFunction::Rom final : public machine::Device {
+ public:
+  explicit Rom(std::vector<std::byte> bytes) : bytes_(std::move(bytes)) {}
+  std::uint64_t read(std::uint64_t offset, unsigned size_bytes) override {
+    if (offset > bytes_.size() || size_bytes > bytes_.size() - offset) return byte_mask(size_bytes);
+    std::uint64_t value = 0;
+    std::memcpy(&value, bytes_.data() + offset, size_bytes);
+    return value;
+  }
+  void write(std::uint64_t, unsigned, std::uint64_t) override {}
+  void save(machine::SnapshotWriter&) const override {}
+  void restore(machine::SnapshotReader&) override {}
+  void reset() override {}
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
 PciFunction::~PciFunction() = default;
 
 void PciFunction::add_bar(unsigned index, BarKind kind, std::uint64_t size_bytes, machine::Device& device,
@@ -64,6 +88,16 @@ void PciFunction::add_bar(unsigned index, BarKind kind, std::uint64_t size_bytes
     VENEER_ASSERT(index + 1 < bar_count);
     make_writable(offset + 4, 4, static_cast<std::uint32_t>(address_bits >> 32));
   }
+  make_writable(COMMAND, 2, COMMAND_MEMORY);
+}
+
+void PciFunction::add_rom(std::vector<std::byte> image) {
+  VENEER_ASSERT(!rom_ && !image.empty() && image.size() <= rom_bytes_max);
+  const std::uint64_t size_bytes = std::bit_ceil(std::max(image.size(), rom_bytes_min));
+  image.resize(size_bytes, std::byte{0xff});
+  rom_ = std::make_unique<Rom>(std::move(image));
+  bars_[rom_index] = {BarKind::Rom, false, size_bytes, rom_.get(), std::nullopt};
+  make_writable(EXPANSION_ROM, 4, static_cast<std::uint32_t>(~(size_bytes - 1)) | ROM_ENABLE);
   make_writable(COMMAND, 2, COMMAND_MEMORY);
 }
 
@@ -127,7 +161,8 @@ void PciFunction::write_config(unsigned offset, unsigned size_bytes, std::uint32
     const std::uint8_t mask = writable_[offset + i];
     byte = static_cast<std::uint8_t>((byte & ~mask) | (static_cast<std::uint8_t>(value >> (8 * i)) & mask));
   }
-  if (overlaps(offset, size_bytes, COMMAND, 2) || overlaps(offset, size_bytes, BAR0, 4 * bar_count)) {
+  if (overlaps(offset, size_bytes, COMMAND, 2) || overlaps(offset, size_bytes, BAR0, 4 * bar_count) ||
+      overlaps(offset, size_bytes, EXPANSION_ROM, 4)) {
     update_mappings();
     update_intx();
   }
@@ -136,8 +171,8 @@ void PciFunction::write_config(unsigned offset, unsigned size_bytes, std::uint32
 
 std::uint64_t PciFunction::bar_address(unsigned index) const {
   const Bar& bar = bars_[index];
-  std::uint64_t address = config(BAR0 + 4 * index, 4);
-  if (bar.kind == BarKind::Memory64) address |= std::uint64_t{config(BAR0 + 4 * index + 4, 4)} << 32;
+  std::uint64_t address = config(register_of(index), 4);
+  if (bar.kind == BarKind::Memory64) address |= std::uint64_t{config(register_of(index) + 4, 4)} << 32;
   return address & ~(bar.size_bytes - 1);
 }
 
@@ -146,6 +181,7 @@ std::optional<std::uint64_t> PciFunction::wanted_address(unsigned index) const {
   if (bar.kind == BarKind::None) return std::nullopt;
   const std::uint16_t decode = bar.kind == BarKind::Io ? COMMAND_IO : COMMAND_MEMORY;
   if (!(config(COMMAND, 2) & decode)) return std::nullopt;
+  if (bar.kind == BarKind::Rom && !(config(EXPANSION_ROM, 4) & ROM_ENABLE)) return std::nullopt;
   const std::uint64_t address = bar_address(index);
   const std::uint64_t limit = bar.kind == BarKind::Io ? 0x1'0000 : physical_limit;
   if (address == 0 || address >= limit) return std::nullopt;  // 0: not assigned yet
@@ -154,18 +190,19 @@ std::optional<std::uint64_t> PciFunction::wanted_address(unsigned index) const {
 
 void PciFunction::update_mappings() {
   if (!slot_) return;
-  for (unsigned i = 0; i < bar_count; ++i) {
+  for (unsigned i = 0; i < bars_.size(); ++i) {
     Bar& bar = bars_[i];
     if (bar.mapped && bar.mapped != wanted_address(i)) {
       bus_of(bar).unmap(*bar.mapped);
       bar.mapped.reset();
     }
   }
-  for (unsigned i = 0; i < bar_count; ++i) {
+  for (unsigned i = 0; i < bars_.size(); ++i) {
     Bar& bar = bars_[i];
     const auto wanted = wanted_address(i);
     if (!wanted || bar.mapped) continue;
-    const auto done = bus_of(bar).map(*wanted, bar.size_bytes, *bar.device, fmt::format("{} BAR {}", name_, i));
+    const auto done = bus_of(bar).map(*wanted, bar.size_bytes, *bar.device,
+                                      bar.kind == BarKind::Rom ? name_ + " ROM" : fmt::format("{} BAR {}", name_, i));
     if (done)
       bar.mapped = wanted;
     else

@@ -7,11 +7,13 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/log.h"
 #include "devices/pci/msix.h"
@@ -42,7 +44,7 @@ class PciSlot {
   virtual void send_msi(std::uint64_t address, std::uint32_t data) = 0;
 };
 
-enum class BarKind : std::uint8_t { None, Io, Memory32, Memory64 };
+enum class BarKind : std::uint8_t { None, Io, Memory32, Memory64, Rom };
 
 /// All calls with the board lock held.
 class PciFunction {
@@ -69,6 +71,13 @@ class PciFunction {
   std::uint64_t bar_address(unsigned index) const;
   /// True when accesses really arrive.
   bool bar_mapped(unsigned index) const { return bars_[index].mapped.has_value(); }
+
+  /// Gives it an expansion ROM (PCI 3.0 6.2.5.2) with this image. Once, before the guest runs.
+  void add_rom(std::vector<std::byte> image);
+  /// Where the guest has it, or nothing while it is not decoded.
+  std::optional<std::uint64_t> rom_address() const { return bars_[pci::rom_index].mapped; }
+  std::uint16_t vendor_id() const { return static_cast<std::uint16_t>(config(pci::VENDOR_ID, 2)); }
+  std::uint16_t device_id() const { return static_cast<std::uint16_t>(config(pci::DEVICE_ID, 2)); }
 
   virtual void save(machine::SnapshotWriter& out) const;
   virtual void restore(machine::SnapshotReader& in);
@@ -105,6 +114,10 @@ class PciFunction {
     machine::Device* device = nullptr;
     std::optional<std::uint64_t> mapped;  // where it answers now
   };
+  class Rom;
+  static unsigned register_of(unsigned index) {
+    return index == pci::rom_index ? pci::EXPANSION_ROM : pci::BAR0 + 4 * index;
+  }
   machine::Bus& bus_of(const Bar& bar) { return bar.kind == BarKind::Io ? slot_->port_bus() : slot_->memory_bus(); }
   std::optional<std::uint64_t> wanted_address(unsigned index) const;
   void update_mappings();
@@ -117,7 +130,8 @@ class PciFunction {
   std::array<std::uint8_t, pci::config_bytes> config_{};
   std::array<std::uint8_t, pci::config_bytes> writable_{};
   std::array<std::uint8_t, pci::config_bytes> power_on_{};  // what reset() restores; grows with the setting up
-  std::array<Bar, pci::bar_count> bars_;
+  std::array<Bar, pci::bar_count + 1> bars_;                // the last is the expansion ROM's
+  std::unique_ptr<Rom> rom_;
   unsigned capabilities_end_ = pci::FIRST_CAPABILITY;
   unsigned last_capability_ = 0;
   std::unique_ptr<MsixTable> msix_;
