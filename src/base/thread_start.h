@@ -18,8 +18,9 @@ enum class ThreadKind : std::uint8_t {
   Watchdog,  ///< looks at memory now and then
   Remote,    ///< a Worker whose disk is on a server: a socket that is connected
   Net,       ///< a network in user space: makes sockets and connects; starts before the main thread is confined
+  NetFiles,  ///< a Net that serves files to the guest (TFTP): it opens those below one folder, for reading
 };
-inline constexpr unsigned thread_kind_count = 11;
+inline constexpr unsigned thread_kind_count = 12;
 
 /// To be called first thing on every new thread. `name` is at most 15 characters (pthread_setname_np(3)); null keeps
 /// the name.

@@ -40,6 +40,8 @@ constexpr const char* run_footer =
     veneer run disk.qcow2
   Boot a Linux kernel, its console here in the terminal:
     veneer run --kernel vmlinuz --initrd initrd.img --cmdline "console=ttyS0"
+  Boot from the network; the guest reads DIR by TFTP (pxelinux.0, GRUB, a script for iPXE):
+    veneer run --net user,tftp=DIR,bootfile=pxelinux.0
   A test in a script: end when the guest powers off or resets, keep the console in a file:
     veneer run --kernel vmlinuz --initrd test.img --cmdline "console=ttyS0 panic=-1" \
                --no-reboot --serial file:console.log </dev/null
@@ -452,7 +454,12 @@ void take_extras(const CLI::App& run, RunOptions& options) {
 /// Without a kernel there is firmware, if there is anything for it to boot.
 void choose_firmware(vm::MachineConfig& config) {
   if (config.restore.empty()) place_variables(config);
-  if (config.firmware.present() || !config.kernel.empty() || !config.restore.empty() || config.disks.empty()) return;
+  const bool from_network =
+      !config.nets.empty() &&
+      (config.boot_order == vm::BootOrder::Network ||
+       std::any_of(config.nets.begin(), config.nets.end(), [](const auto& net) { return !net.user.bootfile.empty(); }));
+  if (config.firmware.present() || !config.kernel.empty() || !config.restore.empty()) return;
+  if (config.disks.empty() && !from_network) return;
   if (config.machine == vm::MachineKind::Pc) config.firmware = parse_firmware("seabios").value();
 }
 
@@ -473,9 +480,13 @@ void check_together(const RunOptions& options) {
     if (!options.config.firmware.present())
       throw CLI::ValidationError(options.config.machine == vm::MachineKind::Micro
                                      ? "a micro machine boots kernels only: give one with --kernel FILE"
-                                     : "nothing to boot: give a disk image, or a kernel with --kernel FILE "
+                                     : "nothing to boot: give a disk image, or a kernel with --kernel FILE, or a "
+                                       "network with --net user,tftp=DIR,bootfile=NAME "
                                        "(see veneer run --help)");
   }
+  if (options.config.boot_order == vm::BootOrder::Network && options.config.nets.empty() &&
+      options.config.restore.empty())
+    throw CLI::ValidationError("--boot network needs a network: add --net user");
   if (options.config.firmware.present()) {
     if (!options.config.kernel.empty())
       throw CLI::ValidationError("--kernel boots without firmware: leave out --firmware, or --kernel");

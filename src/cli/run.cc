@@ -161,7 +161,14 @@ Result<void> prepare_sandbox(const RunOptions& options) {
     return {};
   }
   if (!options.sandbox_test.empty()) TRY_VOID(sandbox::plan_test_attempt(options.sandbox_test));
-  for (const std::string& gap : sandbox::prepare(terminal::restore)) log_info("sandbox: {}", gap);
+  std::vector<std::string> served;
+  for (const vm::NetConfig& net : options.config.nets)
+    if (!net.user.tftp_directory.empty()) served.push_back(net.user.tftp_directory);
+  for (const std::string& gap : sandbox::prepare(terminal::restore, served)) log_info("sandbox: {}", gap);
+  if (!served.empty() && !sandbox::confines_files())
+    return Error(
+        "this kernel has no Landlock, so a guest that breaks out of its network could read all your files: leave out "
+        "tftp= (the guest may fetch over HTTP from the host's 127.0.0.1, which is 10.0.2.2), or add --sandbox off");
   return {};
 }
 

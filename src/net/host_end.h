@@ -28,6 +28,9 @@ class HostEnd {
   /// Frames that came up outside handle(), while sending. Then handle() is called soon.
   virtual bool has_more() const { return false; }
 
+  /// True for an end that opens files while the guest runs (ThreadKind::NetFiles).
+  virtual bool opens_files() const { return false; }
+
   /// One line for the monitor. Any thread.
   virtual std::string describe() const = 0;
 };

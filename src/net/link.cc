@@ -51,7 +51,7 @@ Result<void> Link::start(unsigned index) {
   int error = 0;
   try {
     thread_ = std::thread([this, name = fmt::format("_net{}", index)] {
-      begin_thread(ThreadKind::Net, name.c_str());
+      begin_thread(end_->opens_files() ? ThreadKind::NetFiles : ThreadKind::Net, name.c_str());
       run();
     });
   } catch (const std::system_error& failure) {  // a container's process limit

@@ -11,10 +11,9 @@
 #include <span>
 #include <string>
 
-namespace veneer::net {
+#include "net/address.h"
 
-/// An IPv4 address, the first number in the highest byte.
-using Ipv4 = std::uint32_t;
+namespace veneer::net {
 
 /// The first IPv4 name server of a resolv.conf(5), or nothing.
 std::optional<Ipv4> first_name_server(const std::string& resolv_conf);

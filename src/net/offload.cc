@@ -170,21 +170,23 @@ bool cut(const Frame& frame, const std::function<void(const Frame&)>& sink) {
   return true;
 }
 
-void mark_large(Frame& frame) {
+bool mark_large(Frame& frame) {
   const auto packet = find_headers(frame.bytes(), Lengths::FromHeader);
-  if (!packet || packet->ipv6 || packet->fragment || packet->end - packet->ip <= mtu_bytes) return;
+  if (!packet || packet->fragment || packet->end - packet->ip <= mtu_bytes) return true;
+  if (packet->ipv6 && packet->protocol != PROTOCOL_TCP) return false;
   frame.shrink(packet->end);
   const std::span<std::byte> bytes = frame.bytes();
   const bool tcp = packet->protocol == PROTOCOL_TCP;
   Offload& offload = frame.offload;
-  offload.segmentation = tcp ? Segmentation::Tcp4 : Segmentation::Udp;
+  offload.segmentation = packet->ipv6 ? Segmentation::Tcp6 : tcp ? Segmentation::Tcp4 : Segmentation::Udp;
   // A TCP segment has its own headers; every fragment of a datagram has an IP header only.
   const std::size_t headers = (tcp ? packet->payload : packet->transport) - packet->ip;
   offload.segment_bytes = static_cast<std::uint16_t>(tcp ? mtu_bytes - headers : (mtu_bytes - headers) / 8 * 8);
-  if (!tcp && packet->protocol != PROTOCOL_UDP) return;
+  if (!tcp && packet->protocol != PROTOCOL_UDP) return true;
   const std::size_t field = tcp ? TCP_CHECKSUM : UDP_CHECKSUM;
-  if (!tcp && load_raw16(bytes, packet->transport + field) == 0) return;  // a datagram without a checksum
+  if (!tcp && load_raw16(bytes, packet->transport + field) == 0) return true;  // a datagram without a checksum
   leave_checksum(frame, *packet, field);
+  return true;
 }
 
 }  // namespace veneer::net

@@ -22,9 +22,10 @@ bool complete_segmentation(Frame& frame);
 /// not what its offload says; nothing came out then.
 bool cut(const Frame& frame, const std::function<void(const Frame&)>& sink);
 
-/// Describes an IPv4 packet that is larger than the wire's as one that stands for several, its checksum not done.
-/// Larger packets that are neither TCP nor UDP become Segmentation::Udp without a checksum to do, which only cut()
-/// takes. Frames that fit stay as they are.
-void mark_large(Frame& frame);
+/// Describes a packet that is larger than the wire's as one that stands for several, its checksum not done. Larger IPv4
+/// packets that are neither TCP nor UDP become Segmentation::Udp without a checksum to do, which only cut() takes.
+/// Frames that fit stay as they are. False for what has to be dropped: larger IPv6 packets that are not TCP, which
+/// nobody but their sender may cut (RFC 8200 4.5).
+bool mark_large(Frame& frame);
 
 }  // namespace veneer::net

@@ -170,5 +170,35 @@ TEST(Offload, ALargeEchoIsCutIntoFragments) {
   EXPECT_EQ(cut_up(frame).frames.size(), 3u);
 }
 
+/// An IPv6 packet with that payload behind TCP's or UDP's header.
+Frame ipv6_frame(std::uint8_t protocol, std::size_t payload_bytes) {
+  const std::size_t transport_bytes = protocol == PROTOCOL_TCP ? tcp_header_bytes : udp_header_bytes;
+  std::vector<std::byte> frame(ethernet_header_bytes + ipv6_header_bytes + transport_bytes + payload_bytes);
+  store_be16(frame, 12, 0x86dd);
+  frame[14] = std::byte{0x60};
+  store_be16(frame, 18, static_cast<std::uint16_t>(transport_bytes + payload_bytes));
+  frame[20] = std::byte{protocol};
+  if (protocol == PROTOCOL_TCP) frame[14 + ipv6_header_bytes + 12] = std::byte{0x50};
+  return testing::as_frame(frame);
+}
+
+TEST(MarkLarge, Ipv6IsCutIntoSegmentsOfTheWire) {
+  Frame frame = ipv6_frame(PROTOCOL_TCP, 5000);
+  ASSERT_TRUE(mark_large(frame));
+  EXPECT_EQ(frame.offload.segmentation, Segmentation::Tcp6);
+  EXPECT_EQ(frame.offload.segment_bytes, mtu_bytes - ipv6_header_bytes - tcp_header_bytes);
+  std::size_t pieces = 0;
+  EXPECT_TRUE(cut(frame, [&pieces](const Frame& piece) {
+    ++pieces;
+    EXPECT_TRUE(testing::checksums_right(piece.bytes()));
+  }));
+  EXPECT_EQ(pieces, 4u);
+}
+TEST(MarkLarge, DatagramsOfIpv6AreNotCut) {
+  Frame large = ipv6_frame(PROTOCOL_UDP, 5000), small = ipv6_frame(PROTOCOL_UDP, 1000);
+  EXPECT_FALSE(mark_large(large));
+  EXPECT_TRUE(mark_large(small));
+}
+
 }  // namespace
 }  // namespace veneer::net

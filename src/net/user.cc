@@ -13,7 +13,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <list>
+#include <system_error>
 
 #include "base/log.h"
 #include "net/checksum.h"
@@ -24,10 +26,31 @@ namespace veneer::net {
 namespace {
 
 constexpr std::size_t slirp_mtu = 65521;  // IF_MTU_MAX of libslirp
-/// What the guest's driver says when its MTU is that of our wire: MTU without IPv4's and TCP's headers (RFC
-/// 9293 3.7.1).
-constexpr std::uint16_t usual_mss = mtu_bytes - 40;
-constexpr std::uint16_t raised_mss = 65480;
+/// What the guest's driver says when its MTU is that of our wire: MTU without IP's and TCP's headers (RFC 9293 3.7.1).
+constexpr std::uint16_t usual_mss = mtu_bytes - 40, usual_mss6 = mtu_bytes - 60;
+constexpr std::uint16_t raised_mss = 65480, raised_mss6 = 65460;
+
+in6_addr address(const Ipv6& value) {
+  in6_addr out{};
+  std::copy(value.begin(), value.end(), out.s6_addr);
+  return out;
+}
+
+sockaddr_in socket_address(Ipv4 value, std::uint16_t port) {
+  sockaddr_in out{};
+  out.sin_family = AF_INET;
+  out.sin_addr.s_addr = htonl(value);
+  out.sin_port = htons(port);
+  return out;
+}
+
+sockaddr_in6 socket_address(const Ipv6& value, std::uint16_t port) {
+  sockaddr_in6 out{};
+  out.sin6_family = AF_INET6;
+  out.sin6_addr = address(value);
+  out.sin6_port = htons(port);
+  return out;
+}
 
 in_addr address(Ipv4 value) {
   in_addr out{};
@@ -78,15 +101,17 @@ std::size_t find_mss(std::span<const std::byte> frame, const Packet& packet) {
 /// asks for less than usual gets what it asks for.
 void raise_mss(std::span<std::byte> frame) {
   const auto packet = find_headers(frame, Lengths::FromHeader);
-  if (!packet || packet->ipv6 || packet->fragment || packet->protocol != PROTOCOL_TCP) return;
+  if (!packet || packet->fragment || packet->protocol != PROTOCOL_TCP) return;
   if ((std::to_integer<unsigned>(frame[packet->transport + TCP_FLAGS]) & TCP_SYN) == 0) return;
   const std::size_t at = find_mss(frame, *packet);
-  if (at == 0 || load_be16(frame, at) != usual_mss) return;
-  store_be16(frame, at, raised_mss);
+  const std::uint16_t usual = packet->ipv6 ? usual_mss6 : usual_mss;
+  const std::uint16_t raised = packet->ipv6 ? raised_mss6 : raised_mss;
+  if (at == 0 || load_be16(frame, at) != usual) return;
+  store_be16(frame, at, raised);
   // The option may stand at an odd address: then its bytes count in the other halves of the sum's words.
   std::byte before[2], after[2];
-  store_be16(before, 0, usual_mss);
-  store_be16(after, 0, raised_mss);
+  store_be16(before, 0, usual);
+  store_be16(after, 0, raised);
   if ((at - packet->transport) % 2 != 0) {
     std::swap(before[0], before[1]);
     std::swap(after[0], after[1]);
@@ -98,8 +123,8 @@ void raise_mss(std::span<std::byte> frame) {
 
 class UserEnd final : public HostEnd {
  public:
-  explicit UserEnd(const UserOptions& options, const std::string& name)
-      : options_(options), name_(name), name_server_(user_name_server, host_name_server()) {
+  UserEnd(const UserOptions& options, const std::string& name, const MacAddress& mac)
+      : options_(options), name_(name), mac_(mac), name_server_(user_name_server, host_name_server()) {
     take_over_glib_log();
     SlirpConfig config{};
     config.version = 3;
@@ -110,7 +135,14 @@ class UserEnd final : public HostEnd {
     config.vhost = address(user_gateway);
     config.vdhcp_start = address(user_guest);
     config.vnameserver = address(user_name_server);
+    config.in6_enabled = options.ipv6;
+    config.vprefix_addr6 = address(user_network6);
+    config.vprefix_len = 64;
+    config.vhost6 = address(user_router6);
+    config.vnameserver6 = address(user_name_server6);
     config.vhostname = name_.c_str();
+    if (!options_.tftp_directory.empty()) config.tftp_path = options_.tftp_directory.c_str();
+    if (!options_.bootfile.empty()) config.bootfile = options_.bootfile.c_str();
     config.if_mtu = config.if_mru = slirp_mtu;
     slirp_ = ::slirp_new(&config, &callbacks, this);
   }
@@ -123,10 +155,7 @@ class UserEnd final : public HostEnd {
   Result<void> open_ports() {
     if (slirp_ == nullptr) return Error("libslirp could not start a network");
     for (const PortForward& forward : options_.forwards) {
-      const Ipv4 guest = forward.guest_address != 0 ? forward.guest_address : user_guest;
-      if (::slirp_add_hostfwd(slirp_, forward.udp ? 1 : 0, address(forward.host_address), forward.host_port,
-                              address(guest), forward.guest_port) == 0)
-        continue;
+      if (open_port(forward)) continue;
       const int error = errno;
       const std::string what = fmt::format("listening on {}", format_forward_source(forward));
       if (error == EADDRINUSE)
@@ -183,15 +212,21 @@ class UserEnd final : public HostEnd {
   bool has_more() const override { return early_count_ > 0; }
 
   std::string describe() const override {
-    std::string out =
-        fmt::format("user, {}/24, gateway {}, name server {}{}", format_ipv4(user_network), format_ipv4(user_gateway),
-                    format_ipv4(user_name_server), options_.isolated ? ", isolated" : "");
+    std::string out = fmt::format("user, {}/24, gateway {}, name server {}", format_ipv4(user_network),
+                                  format_ipv4(user_gateway), format_ipv4(user_name_server));
+    if (options_.ipv6) out += fmt::format(", {}/64, router {}", format_ipv6(user_network6), format_ipv6(user_router6));
+    if (options_.isolated) out += ", isolated";
+    if (!options_.tftp_directory.empty()) out += fmt::format(", TFTP serves {}", options_.tftp_directory);
+    if (!options_.bootfile.empty()) out += fmt::format(", guests boot {}", options_.bootfile);
     for (const PortForward& forward : options_.forwards)
-      out +=
-          fmt::format(", {} leads to {}:{}", format_forward_source(forward),
-                      format_ipv4(forward.guest_address != 0 ? forward.guest_address : user_guest), forward.guest_port);
+      out += fmt::format(
+          ", {} leads to {}:{}", format_forward_source(forward),
+          forward.ipv6 ? fmt::format("[{}]", format_ipv6(guest6_of(forward))) : format_ipv4(guest_of(forward)),
+          forward.guest_port);
     return out;
   }
+
+  bool opens_files() const override { return !options_.tftp_directory.empty(); }
 
  private:
   struct Timer {
@@ -199,6 +234,29 @@ class UserEnd final : public HostEnd {
     void* opaque;
     std::int64_t expires_ms;  // -1: not armed
   };
+
+  Ipv4 guest_of(const PortForward& forward) const {
+    return forward.guest_address != 0 ? forward.guest_address : user_guest;
+  }
+  Ipv6 guest6_of(const PortForward& forward) const {
+    return forward.guest_address6 != Ipv6{} ? forward.guest_address6 : ipv6_of_card(user_network6, mac_);
+  }
+
+  /// False with errno set.
+  bool open_port(const PortForward& forward) {
+    int flags = forward.udp ? SLIRP_HOSTFWD_UDP : 0;
+    if (!forward.ipv6) {
+      const sockaddr_in from = socket_address(forward.host_address, forward.host_port),
+                        to = socket_address(guest_of(forward), forward.guest_port);
+      return ::slirp_add_hostxfwd(slirp_, reinterpret_cast<const sockaddr*>(&from), sizeof from,
+                                  reinterpret_cast<const sockaddr*>(&to), sizeof to, flags) == 0;
+    }
+    flags |= SLIRP_HOSTFWD_V6ONLY;  // so that the same port of IPv4 can lead elsewhere
+    const sockaddr_in6 from = socket_address(forward.host_address6, forward.host_port),
+                       to = socket_address(guest6_of(forward), forward.guest_port);
+    return ::slirp_add_hostxfwd(slirp_, reinterpret_cast<const sockaddr*>(&from), sizeof from,
+                                reinterpret_cast<const sockaddr*>(&to), sizeof to, flags) == 0;
+  }
 
   int watch(int fd, int events) {
     short wanted = 0;
@@ -230,7 +288,10 @@ class UserEnd final : public HostEnd {
     frame.assign(bytes);
     frame.offload = {.checksum_good = true};
     name_server_.inward(frame.bytes());
-    mark_large(frame);
+    if (!mark_large(frame)) {
+      if (sink_ == nullptr) --early_count_;
+      return;
+    }
     if (sink_ != nullptr) (*sink_)(frame.bytes(), frame.offload);
   }
 
@@ -245,6 +306,7 @@ class UserEnd final : public HostEnd {
 
   const UserOptions options_;
   const std::string name_;
+  const MacAddress mac_;
   NameServer name_server_;
   Slirp* slirp_ = nullptr;
   std::list<Timer> timers_;
@@ -282,16 +344,26 @@ const SlirpCb UserEnd::callbacks = {
 
 }  // namespace
 
-std::string format_ipv4(Ipv4 value) {
-  return fmt::format("{}.{}.{}.{}", value >> 24, (value >> 16) & 255, (value >> 8) & 255, value & 255);
-}
-
 std::string format_forward_source(const PortForward& forward) {
-  return fmt::format("{}:{}:{}", forward.udp ? "udp" : "tcp", format_ipv4(forward.host_address), forward.host_port);
+  return fmt::format(
+      "{}:{}:{}", forward.udp ? "udp" : "tcp",
+      forward.ipv6 ? fmt::format("[{}]", format_ipv6(forward.host_address6)) : format_ipv4(forward.host_address),
+      forward.host_port);
 }
 
-Result<std::unique_ptr<HostEnd>> make_user_end(const UserOptions& options, const std::string& name) {
-  auto end = std::make_unique<UserEnd>(options, name);
+Result<std::unique_ptr<HostEnd>> make_user_end(const UserOptions& options, const std::string& name,
+                                               const MacAddress& mac) {
+  if (!options.tftp_directory.empty()) {
+    std::error_code error;
+    if (!std::filesystem::is_directory(options.tftp_directory, error))
+      return Error(fmt::format("tftp={} is no directory{}", options.tftp_directory,
+                               error ? ": " + error.message() : std::string()));
+    if (!options.bootfile.empty() && options.bootfile.find("://") == std::string::npos &&
+        !std::filesystem::exists(options.tftp_directory + "/" + options.bootfile, error))
+      log_warning("there is no {} in {} now: guests that boot from this network will not find it", options.bootfile,
+                  options.tftp_directory);
+  }
+  auto end = std::make_unique<UserEnd>(options, name, mac);
   TRY_VOID(end->open_ports());
   return std::unique_ptr<HostEnd>(std::move(end));
 }

@@ -13,6 +13,8 @@
 namespace veneer::net {
 namespace {
 
+constexpr MacAddress card = {0x52, 0x56, 0, 0, 0, 1};
+
 /// Asks for the hardware address of the gateway (RFC 826).
 std::vector<std::byte> who_has_gateway() {
   std::vector<std::byte> frame(60);
@@ -45,7 +47,7 @@ std::vector<std::vector<std::byte>> answers(HostEnd& end, const std::vector<std:
 }
 
 TEST(User, TheGatewayAnswersArp) {
-  auto end = make_user_end({}, "test");
+  auto end = make_user_end({}, "test", card);
   ASSERT_TRUE(end.ok()) << end.error().message();
   const auto got = answers(*end.value(), who_has_gateway());
   ASSERT_EQ(got.size(), 1u);
@@ -54,7 +56,7 @@ TEST(User, TheGatewayAnswersArp) {
 }
 
 TEST(User, AnyFrameIsSurvived) {
-  auto end = make_user_end({.forwards = {}, .isolated = true}, "test");
+  auto end = make_user_end({.forwards = {}, .isolated = true}, "test", card);
   ASSERT_TRUE(end.ok());
   std::uint32_t random = 3;
   const auto next = [&random] { return (random = random * 1664525 + 1013904223) >> 8; };
@@ -82,7 +84,7 @@ TEST(User, APortInUseIsNamed) {
   PortForward forward;
   forward.host_port = ntohs(address.sin_port);
   forward.guest_port = 22;
-  const auto end = make_user_end({.forwards = {forward}, .isolated = false}, "test");
+  const auto end = make_user_end({.forwards = {forward}, .isolated = false}, "test", card);
   ASSERT_FALSE(end.ok());
   EXPECT_THAT(end.error().message(), ::testing::HasSubstr("the port is in use"));
   EXPECT_THAT(end.error().message(), ::testing::HasSubstr(std::to_string(forward.host_port)));
@@ -93,7 +95,7 @@ TEST(User, AForeignAddressIsRefused) {
   forward.host_address = 0xc000'0201;  // 192.0.2.1, for documentation
   forward.host_port = 23456;
   forward.guest_port = 22;
-  const auto end = make_user_end({.forwards = {forward}, .isolated = false}, "test");
+  const auto end = make_user_end({.forwards = {forward}, .isolated = false}, "test", card);
   ASSERT_FALSE(end.ok());
   EXPECT_THAT(end.error().message(), ::testing::HasSubstr("192.0.2.1"));
 }

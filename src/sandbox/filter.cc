@@ -86,6 +86,12 @@ Program check_program(Check check, int own_pid) {
       return bits(0, CLONE_THREAD, ALLOW, TRAP);
     case Check::EmptyPath:
       return bits(3, AT_EMPTY_PATH, ALLOW, TRAP);
+    case Check::NoSuchFile:
+      return {answer(SECCOMP_RET_ERRNO | ENOENT)};
+    case Check::NoSuchPath:
+      return bits(3, AT_EMPTY_PATH, ALLOW, SECCOMP_RET_ERRNO | ENOENT);
+    case Check::ReadOnly:
+      return bits(2, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND | (O_TMPFILE & ~O_DIRECTORY), TRAP, ALLOW);
     case Check::InternetSocket: {
       // Two arguments: the first one's program, its last answer (yes) replaced by the second one's.
       Program out = one_of(0, {AF_INET, AF_INET6});

@@ -25,6 +25,7 @@ struct __attribute__((packed)) PathBeneath {
 constexpr unsigned CREATE_RULESET_VERSION = 1;
 constexpr int RULE_PATH_BENEATH = 1;
 
+constexpr std::uint64_t FS_READ_FILE = 1u << 2;
 constexpr std::uint64_t FS_REMOVE_DIR = 1u << 4;
 constexpr std::uint64_t FS_REMOVE_FILE = 1u << 5;
 
@@ -53,19 +54,31 @@ int landlock_version() {
   return abi > 0 ? static_cast<int>(abi) : 0;
 }
 
-Result<Fd> make_landlock_ruleset(const std::vector<std::string>& cleanup_directories, Tcp tcp) {
+namespace {
+
+/// Directories that do not exist are left out.
+Result<void> allow(const Fd& ruleset, const std::vector<std::string>& directories, std::uint64_t access) {
+  for (const std::string& path : directories) {
+    const Fd directory(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!directory.valid()) continue;
+    const PathBeneath rule{access, directory.get()};
+    if (::syscall(SYS_landlock_add_rule, ruleset.get(), RULE_PATH_BENEATH, &rule, 0u) != 0)
+      return Error::from_errno("landlock_add_rule for " + path, errno);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Fd> make_landlock_ruleset(const std::vector<std::string>& cleanup_directories, Tcp tcp,
+                                 const std::vector<std::string>& readable_directories) {
   const int abi = landlock_version();
   RulesetAttributes attributes{all_file_rights(abi), tcp == Tcp::Forbidden ? ALL_TCP : 0,
                                abi >= first_abi_with_working_signal_scope ? ALL_SCOPES : 0};
   Fd ruleset(static_cast<int>(::syscall(SYS_landlock_create_ruleset, &attributes, attributes_size(abi), 0u)));
   if (!ruleset.valid()) return Error::from_errno("landlock_create_ruleset", errno);
-  for (const std::string& path : cleanup_directories) {
-    const Fd directory(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!directory.valid()) continue;
-    const PathBeneath rule{FS_REMOVE_FILE | FS_REMOVE_DIR, directory.get()};
-    if (::syscall(SYS_landlock_add_rule, ruleset.get(), RULE_PATH_BENEATH, &rule, 0u) != 0)
-      return Error::from_errno("landlock_add_rule for " + path, errno);
-  }
+  TRY_VOID(allow(ruleset, cleanup_directories, FS_REMOVE_FILE | FS_REMOVE_DIR));
+  TRY_VOID(allow(ruleset, readable_directories, FS_READ_FILE));
   return ruleset;
 }
 

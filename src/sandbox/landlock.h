@@ -17,7 +17,9 @@ int landlock_version();
 /// `cleanup_directories`. Directories that do not exist are left out. An error when the kernel refuses.
 /// With Tcp::Allowed connections can be made and ports be bound.
 enum class Tcp : std::uint8_t { Forbidden, Allowed };
-Result<Fd> make_landlock_ruleset(const std::vector<std::string>& cleanup_directories, Tcp tcp = Tcp::Forbidden);
+/// Files below `readable_directories` can be read.
+Result<Fd> make_landlock_ruleset(const std::vector<std::string>& cleanup_directories, Tcp tcp = Tcp::Forbidden,
+                                 const std::vector<std::string>& readable_directories = {});
 
 /// Confines the calling thread and what it starts, for good. Needs no_new_privs.
 Result<void> enforce_landlock(const Fd& ruleset);

@@ -20,7 +20,8 @@ constexpr std::uint16_t OUTPUT = bit_of(ThreadKind::Output);
 constexpr std::uint16_t SERVER = bit_of(ThreadKind::Server);
 /// A worker with a server behind its disk.
 constexpr std::uint16_t REMOTE = bit_of(ThreadKind::Remote);
-constexpr std::uint16_t NET = bit_of(ThreadKind::Net);
+constexpr std::uint16_t NET_FILES = bit_of(ThreadKind::NetFiles);
+constexpr std::uint16_t NET = network_kinds;
 constexpr std::uint16_t ALL = (1u << thread_kind_count) - 1;
 /// Those that may carry out a guest's request to a device.
 constexpr std::uint16_t DEVICES = VCPU | EVENTS | WORKER | REMOTE;
@@ -69,6 +70,10 @@ constexpr std::array rules = {
     Rule{SYS_lseek, ALL, Always},
     Rule{SYS_fcntl, ALL, PlainFcntl},
     Rule{SYS_fstat, ALL, Always},
+    Rule{SYS_openat, NET_FILES, ReadOnly},  // Landlock says where
+    Rule{SYS_openat, NET, NoSuchFile},      // libslirp looks for a name server of IPv6, and does without
+    Rule{SYS_newfstatat, NET_FILES, Always},
+    Rule{SYS_newfstatat, NET, NoSuchPath},
     Rule{SYS_newfstatat, ALL, EmptyPath},
     Rule{SYS_poll, CONSOLE | OUTPUT | SERVER | REMOTE | NET, Always},
     Rule{SYS_ppoll, CONSOLE | OUTPUT | SERVER | NET, Always},

@@ -31,6 +31,7 @@ struct State {
   std::optional<Fd> no_files;    // Landlock rules of every thread but the main one; empty: the kernel has no Landlock
   std::optional<Fd> main_files;  // of the main thread
   std::optional<Fd> net_files;   // of a network's threads: no files, but TCP
+  std::optional<Fd> served;      // of those that serve files: TCP, and reading what is served
 };
 State state;
 
@@ -49,9 +50,10 @@ void unblock_violations() {
 
 void confine(ThreadKind kind) {
   report(give_up_privileges(), kind);
-  const std::optional<Fd>& files = kind == ThreadKind::Main  ? state.main_files
-                                   : kind == ThreadKind::Net ? state.net_files
-                                                             : state.no_files;
+  const std::optional<Fd>& files = kind == ThreadKind::Main       ? state.main_files
+                                   : kind == ThreadKind::Net      ? state.net_files
+                                   : kind == ThreadKind::NetFiles ? state.served
+                                                                  : state.no_files;
   if (files) report(enforce_landlock(*files), kind);
   if (state.seccomp) {
     unblock_violations();
@@ -62,7 +64,7 @@ void confine(ThreadKind kind) {
 
 }  // namespace
 
-std::vector<std::string> prepare(void (*before_end)()) {
+std::vector<std::string> prepare(void (*before_end)(), const std::vector<std::string>& served_directories) {
   std::vector<std::string> gaps;
   state.active = true;
   // Left to itself malloc counts the host's processors when it has made its eighth arena, which opens a file.
@@ -80,6 +82,8 @@ std::vector<std::string> prepare(void (*before_end)()) {
     auto ruleset = make_landlock_ruleset({});
     auto with_tcp = make_landlock_ruleset({}, Tcp::Allowed);
     if (with_tcp) state.net_files = std::move(with_tcp).value();
+    auto serving = make_landlock_ruleset({}, Tcp::Allowed, served_directories);
+    if (serving) state.served = std::move(serving).value();
     if (ruleset)
       state.no_files = std::move(ruleset).value();
     else
@@ -102,6 +106,8 @@ void enter_main(const std::vector<std::string>& cleanup_directories, const std::
   }
   begin_thread(ThreadKind::Main, nullptr);
 }
+
+bool confines_files() { return state.served.has_value() || relaxed_build; }
 
 bool active() { return state.active; }
 

@@ -18,8 +18,9 @@
 namespace veneer::sandbox {
 namespace {
 
-constexpr std::array<const char*, thread_kind_count> kind_names = {
-    "main", "vcpu", "events", "worker", "console", "signals", "output", "server", "watchdog", "remote", "net"};
+constexpr std::array<const char*, thread_kind_count> kind_names = {"main",     "vcpu",    "events", "worker",
+                                                                   "console",  "signals", "output", "server",
+                                                                   "watchdog", "remote",  "net",    "netfiles"};
 
 struct Attempt {
   const char* name;

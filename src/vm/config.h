@@ -52,6 +52,7 @@ struct NetConfig {
   std::string interface;               ///< with Tap
   std::optional<net::MacAddress> mac;  ///< none: made from the machine's name
   unsigned queues = 0;                 ///< pairs of a virtio card; 0: one for each virtual CPU, up to 4
+  std::string boot_rom;                ///< path of what firmware finds on the card, "none", or empty: the usual one
 };
 
 /// A disk of a saved machine: what it was made of, and how its image stood.

@@ -331,7 +331,10 @@ Result<void> Mainboard::plug_firmware() {
     });
     TRY_VOID(plug_memory(chip->base.value, chip->size_bytes, *io.flash, "flash"));
   }
-  TRY_VOID(add_firmware_items(config_, disks_.boot_paths(config_.boot_order), fw_cfg));
+  BootPaths boot = disks_.boot_paths(config_.boot_order);
+  const BootPaths cards = network_.boot_paths();
+  boot.insert(config_.boot_order == BootOrder::Network ? boot.begin() : boot.end(), cards.begin(), cards.end());
+  TRY_VOID(add_firmware_items(config_, boot, fw_cfg));
   add_acpi_items(config_, layout::ACPI_PM_PORT, fw_cfg);
   add_smbios_items(config_, supply_.cpuid, fw_cfg);
   // The tables name the power management registers, whose place firmware chooses before it reads them.

@@ -7,11 +7,13 @@
 #include <utility>
 
 #include "devices/e1000/e1000.h"
+#include "devices/pci/option_rom.h"
 #include "devices/virtio/virtio_net.h"
 #include "devices/virtio/virtio_pci.h"
 #include "net/link.h"
 #include "net/tap.h"
 #include "net/user.h"
+#include "vm/boot_rom.h"
 #include "vm/layout.h"
 
 namespace veneer::vm {
@@ -20,10 +22,13 @@ namespace {
 constexpr unsigned pairs_default_max = 4;
 static_assert(layout::NET_SLOT_COUNT == max_nets);
 
-Result<std::unique_ptr<net::HostEnd>> make_end(const MachineConfig& config, const NetConfig& wanted) {
+unsigned slot_of(std::size_t index) { return layout::FIRST_NET_SLOT + static_cast<unsigned>(index); }
+
+Result<std::unique_ptr<net::HostEnd>> make_end(const MachineConfig& config, const NetConfig& wanted,
+                                               const net::MacAddress& mac) {
   switch (wanted.kind) {
     case NetKind::User:
-      return net::make_user_end(wanted.user, config.name);
+      return net::make_user_end(wanted.user, config.name, mac);
     case NetKind::Tap:
       return net::make_tap_end(wanted.interface);
   }
@@ -41,6 +46,11 @@ struct NetBay::Bay {
   std::unique_ptr<devices::VirtioNet> virtio;  // or e1000
   std::unique_ptr<devices::VirtioPci> virtio_function;
   std::unique_ptr<devices::E1000> e1000;
+  bool bootable = false;
+
+  devices::PciFunction& function() const {
+    return e1000 ? static_cast<devices::PciFunction&>(*e1000) : *virtio_function;
+  }
 
   bool link_up() const { return virtio ? virtio->link_up() : e1000->link_up(); }
   void set_link(bool up) const { virtio ? virtio->set_link(up) : e1000->set_link(up); }
@@ -65,24 +75,41 @@ Result<void> NetBay::add(const MachineConfig& config, const NetConfig& wanted, u
   bay->label = fmt::format("net{}", index);
   bay->config = wanted;
   bay->mac = wanted.mac ? *wanted.mac : net::mac_for(config.name, index);
-  auto end = make_end(config, wanted);
+  auto end = make_end(config, wanted, bay->mac);
   if (!end) return std::move(end).error().context(fmt::format("network {}", bay->label));
   bay->link = std::make_unique<net::Link>(std::move(end).value(), lock);
   if (wanted.model == CardModel::E1000) {
     bay->e1000 = std::make_unique<devices::E1000>(fmt::format("e1000-{}", bay->label), memory, *bay->link, bay->mac);
     bay->link->plug(*bay->e1000);
-    bus.plug(layout::FIRST_NET_SLOT + index, *bay->e1000);
-    bays_.push_back(std::move(bay));
-    return {};
+    return plug(config, std::move(bay), bus);
   }
   const unsigned pairs = wanted.queues != 0 ? wanted.queues : std::min(config.cpus, pairs_default_max);
   bay->virtio = std::make_unique<devices::VirtioNet>(memory, *bay->link, bay->mac, pairs);
   bay->virtio_function =
       std::make_unique<devices::VirtioPci>(fmt::format("virtio-{}", bay->label), *bay->virtio, memory);
   bay->link->plug(*bay->virtio);
-  bus.plug(layout::FIRST_NET_SLOT + index, *bay->virtio_function);
+  return plug(config, std::move(bay), bus);
+}
+
+Result<void> NetBay::plug(const MachineConfig& config, std::unique_ptr<Bay> bay, devices::PciBus& bus) {
+  devices::PciFunction& function = bay->function();
+  auto rom = read_boot_rom(config, bay->config);
+  if (!rom) return std::move(rom).error().context(fmt::format("network {}", bay->label));
+  bay->bootable = boots_from(config, bay->config, !rom.value().empty());
+  if (!rom.value().empty()) {
+    devices::set_rom_device(rom.value(), function.vendor_id(), function.device_id());
+    function.add_rom(std::move(rom).value());
+  }
+  bus.plug(slot_of(bays_.size()), function);
   bays_.push_back(std::move(bay));
   return {};
+}
+
+std::vector<std::string> NetBay::boot_paths() const {
+  std::vector<std::string> paths;
+  for (std::size_t i = 0; i < bays_.size(); ++i)
+    if (bays_[i]->bootable) paths.push_back(fmt::format("/pci@i0cf8/ethernet@{:x}/ethernet-phy@0", slot_of(i)));
+  return paths;
 }
 
 Result<void> NetBay::start() {

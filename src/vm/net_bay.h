@@ -38,6 +38,9 @@ class NetBay {
   /// start().
   std::vector<net::Card*> cards() const;
 
+  /// The cards that firmware can boot from, as it names them (vm/firmware_items.h).
+  std::vector<std::string> boot_paths() const;
+
   /// What of it a saved machine has: "no network card", "a virtio card with 1 queue pair".
   std::string parts() const;
   /// "net0: virtio, 52:56:..., user, ...": two lines for each card.
@@ -49,6 +52,7 @@ class NetBay {
   struct Bay;
   Result<void> add(const MachineConfig& config, const NetConfig& wanted, unsigned index, devices::PciBus& bus,
                    machine::GuestMemory& memory, machine::BoardLock& lock);
+  Result<void> plug(const MachineConfig& config, std::unique_ptr<Bay> bay, devices::PciBus& bus);
 
   std::vector<std::unique_ptr<Bay>> bays_;
 };

@@ -24,9 +24,9 @@ def content(size):
 class Server:
     """A listener on the host's loopback; serve(connection) for each one that comes, on a thread of its own."""
 
-    def __init__(self, serve, kind=socket.SOCK_STREAM):
-        self.socket = socket.socket(socket.AF_INET, kind)
-        self.socket.bind(("127.0.0.1", 0))
+    def __init__(self, serve, kind=socket.SOCK_STREAM, address="127.0.0.1"):
+        self.socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
+        self.socket.bind((address, 0))
         self.port = self.socket.getsockname()[1]
         self.served = 0
         self._serve = serve
@@ -80,15 +80,23 @@ def wait_for_address(guest):
     return output
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def free_port(address="127.0.0.1"):
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        probe.bind((address, 0))
         return probe.getsockname()[1]
 
 
-def connect(port):
+def connect(port, address="127.0.0.1"):
     """A forwarded port accepts at once, whether the guest listens or not: so ask until an answer comes."""
-    return socket.create_connection(("127.0.0.1", port), timeout=20 * SCALE)
+    return socket.create_connection((address, port), timeout=20 * SCALE)
+
+
+def wait_for_address6(guest):
+    """The guest makes one of the router's prefix; it may be used once nobody else claims it."""
+    status, output = guest.run("n=0; until ip -6 addr show eth0 | grep fec0 | grep -qv tentative || [ $n = 200 ]; do sleep 0.1; "
+                               "n=$((n + 1)); done; ip -6 addr show eth0; ip -6 route", 60)
+    assert status == 0 and "inet6 fec0::" in output, output
+    return output
 
 
 class User(unittest.TestCase):
@@ -252,6 +260,48 @@ class User(unittest.TestCase):
         guest = self.network()
         _, output = guest.run("nslookup -type=a deb.debian.org 10.0.2.3", 60)
         self.assertTrue(expected & set(re.findall(r"\d+\.\d+\.\d+\.\d+", output)), output)
+
+
+@unittest.skipUnless(os.path.exists("/proc/net/if_inet6"), "this host has no IPv6")
+class Ipv6(unittest.TestCase):
+    """The other half of --net user; what it leads to is the host's ::1."""
+
+    def network(self, value):
+        guest = Guest("--net", value)
+        self.addCleanup(guest.__exit__)
+        guest.boot()
+        wait_for_address(guest)
+        return guest
+
+    def test_both_ways_and_into_the_guest(self):
+        data = content(24 * MIB + 12345)
+        sums = []
+        port = free_port("::1")
+        with Server(lambda connection: connection.sendall(data), address="::1") as down, \
+                Server(lambda connection: sums.append(read_all(connection, hashlib.sha256())), address="::1") as up:
+            guest = self.network(f"user,mac=52:56:00:00:00:07,hostfwd=tcp:[::1]:{port}-:80")
+            addresses = wait_for_address6(guest)
+            self.assertIn("inet6 fec0::5056:ff:fe00:7/64", addresses)
+            self.assertRegex(addresses, "default via fe80::")
+            self.assertIn("3 packets received", guest.run("ping -6 -c 3 -i 0.2 fec0::2")[1])
+            _, output = guest.run(f"nc fec0::2 {down.port} </dev/null | sha256sum", 200)
+            self.assertEqual(output.split()[0], hashlib.sha256(data).hexdigest())
+            guest.run(f"seq 1 2000000 | nc fec0::2 {up.port}", 200)
+            expected = hashlib.sha256("".join(f"{i}\n" for i in range(1, 2000001)).encode()).hexdigest()
+            deadline = time.monotonic() + 20 * SCALE
+            while not sums and time.monotonic() < deadline:
+                time.sleep(0.1)
+            self.assertEqual(sums, [expected])
+            guest.run("mkdir /tmp/www; seq 1 100000 >/tmp/www/page; httpd -p [::]:80 -h /tmp/www")
+            with connect(port, "::1") as client:
+                client.sendall(b"GET /page HTTP/1.0\r\n\r\n")
+                answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+            self.assertTrue(answer.split(b"\r\n\r\n", 1)[1] == "".join(f"{i}\n" for i in range(1, 100001)).encode())
+            self.assertNotIn("sandbox", guest.stderr())
+
+    def test_off(self):
+        guest = self.network("user,ipv6=off")
+        self.assertNotIn("fec0", guest.run("sleep 5; ip -6 addr show eth0")[1])
 
 
 class E1000(unittest.TestCase):

@@ -45,7 +45,7 @@ class NetworkDriver final : public Driver {
   static void give(Bench& bench, net::Card& card, Choices& choices) {
     net::Frame frame;
     frame.assign(make_frame(choices, choices.one_in(4) ? net::frame_bytes_max : 1514));
-    net::mark_large(frame);
+    if (!net::mark_large(frame)) return;
     const net::CardAbilities abilities = card.abilities();
     if (frame.offload.segmentation != net::Segmentation::None &&
         !(abilities.takes(frame.offload.segmentation) && frame.offload.needs_checksum)) {
