@@ -28,6 +28,14 @@ class Hpet(unittest.TestCase):
             self.assertGreater(int(guest.run(ticks)[1]), before)
             self.assertEqual(guest.run("dmesg | grep -iE 'hpet.*(fail|lost)|unstable|BUG:'")[1], "")
 
+    def test_through_the_old_interrupt_controllers(self):
+        """No APIC is used: the HPET has the PIT's input of the 8259A."""
+        with Guest(cmdline="console=ttyS0 quiet nolapic") as guest:
+            guest.boot(200)
+            self.assertIn("hpet", guest.run("grep -w 'Clock Event Device:' /proc/timer_list")[1])
+            self.assertIn("XT-PIC", guest.run("grep -w timer /proc/interrupts")[1])
+            self.assertEqual(guest.run("sleep 1")[0], 0)
+
 
 class Floppy(unittest.TestCase):
     """Debian's kernel for ordinary computers; its cloud kernel has no floppy driver."""

@@ -32,7 +32,15 @@ constexpr std::uint64_t never = ~std::uint64_t{0};
 void ReplaceableIrq::choose(bool replacement) {
   if (chosen_ == replacement) return;
   chosen_ = replacement;
+  replacement_.level = false;
   to_.set(replacement ? replacement_.level : legacy_.level);
+}
+
+/// An 8259A forgets an edge whose line falls before it is acknowledged (pic8259.cc): so this one falls just before the
+/// next.
+void ReplaceableIrq::edge() {
+  replacement_.set(false);
+  replacement_.set(true);
 }
 
 Hpet::Hpet(const Wiring& wiring, TimerService& timers)
@@ -99,10 +107,15 @@ void Hpet::schedule() {
 
 // --- interrupts ---
 
+/// The ISA interrupt that timer `n` has taken over, or null.
+ReplaceableIrq* Hpet::replaced(unsigned n) const {
+  if (!replaces_legacy() || n > 1) return nullptr;
+  return n == 0 ? &wiring_.irq0 : &wiring_.irq8;
+}
+
 /// Where timer `n` interrupts, or null.
-machine::IrqLine* Hpet::line(unsigned n) {
-  if (replaces_legacy() && n == 0) return &wiring_.irq0.replacement();
-  if (replaces_legacy() && n == 1) return &wiring_.irq8.replacement();
+machine::IrqLine* Hpet::line(unsigned n) const {
+  if (ReplaceableIrq* const isa = replaced(n)) return &isa->replacement();
   return wiring_.pins[(timers_[n].config & INT_ROUTE) >> 9];
 }
 
@@ -113,6 +126,8 @@ void Hpet::match(unsigned n) {
   if (!(timer.config & INT_ENB)) return;
   if (timer.config & FSB_EN) {
     if (wiring_.message) wiring_.message(timer.fsb_route >> 32, static_cast<std::uint32_t>(timer.fsb_route));
+  } else if (ReplaceableIrq* const isa = replaced(n)) {
+    isa->edge();
   } else if (machine::IrqLine* const to = line(n)) {
     to->pulse();
   }

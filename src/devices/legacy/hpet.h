@@ -26,6 +26,8 @@ class ReplaceableIrq {
   machine::IrqLine& legacy() { return legacy_; }
   machine::IrqLine& replacement() { return replacement_; }
   void choose(bool replacement);
+  /// An edge-triggered interrupt of the HPET's.
+  void edge();
   /// The same, without moving the line: it has been restored already.
   void restore(bool replacement) { chosen_ = replacement; }
 
@@ -91,7 +93,8 @@ class Hpet final : public machine::Device {
   void schedule();
   void match(unsigned n);
   void set_status(unsigned n, bool active);
-  machine::IrqLine* line(unsigned n);
+  ReplaceableIrq* replaced(unsigned n) const;
+  machine::IrqLine* line(unsigned n) const;
 
   Wiring wiring_;
   const Clock& clock_;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/manual_timers.h"
+#include "devices/irq/pic8259.h"
 #include "devices/testing/fakes.h"
 
 namespace veneer::devices {
@@ -128,6 +129,26 @@ TEST_F(HpetTest, LegacyReplacementTakesTheTimersInterrupt) {
   put(timer(0) + 8, get(COUNTER) + ticks_per_ms);
   timers.advance(ms);
   EXPECT_EQ(timer_line.rises, 1u);
+}
+
+/// Linux with "nolapic": an 8259A with interrupts off at that moment.
+TEST_F(HpetTest, ReplacedInterruptWaitsForAnOldController) {
+  testing::FakeIrqLine intr;
+  Pic8259Pair pics{intr};
+  for (const auto& [offset, value] : {std::pair{0, 0x11}, {1, 0x20}, {1, 4}, {1, 1}, {1, 0xfe}})
+    pics.master().write(offset, 1, value);
+  ReplaceableIrq isa0{pics.input(0)};
+  Hpet other{{isa0, irq8, {}, {}}, timers};
+  other.write(CONFIG, 8, 3);
+  other.write(timer(0), 8, ENABLE);
+  for (unsigned n = 1; n <= 2; ++n) {
+    other.write(timer(0) + 8, 8, n * ticks_per_ms);
+    timers.advance(ms);
+    ASSERT_TRUE(intr.level) << n;
+    EXPECT_EQ(pics.acknowledge(), 0x20);
+    pics.master().write(0, 1, 0x20);
+    EXPECT_FALSE(intr.level);
+  }
 }
 
 TEST_F(HpetTest, LegacyReplacementTakesTheClocksInterrupt) {
