@@ -15,6 +15,18 @@ class Mmio : public EngineTest {
   }
 };
 
+GUEST_CODE(far_jump, 64, ".byte 0x48, 0xff, 0x2b");  // JMP m16:64 [RBX]
+
+TEST_P(Mmio, AFarJumpWithRexWThroughADeviceHasA64BitOffset) {
+  program(far_jump);
+  m.state.gpr[RBX] = mmio_at;
+  const auto taken = m.run_to_exception();
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(taken->vector, VECTOR_GP);
+  const std::vector<BusAccess> expected = {{false, mmio_at, 8, ~std::uint64_t{0}}, {false, mmio_at + 8, 2, 0xffff}};
+  EXPECT_EQ(m.board.mmio, expected);
+}
+
 GUEST_CODE(load_widths, 64, R"(
   mov al, [rbx]
   mov cx, [rbx + 2]

@@ -187,11 +187,12 @@ bool far_pointer(BtVcpu& v, const CalloutRecord& r, std::uint16_t& selector, std
     return true;
   }
   // Two accesses, each with a #GP or #SS and a #PF of its own (Zen 4).
-  const unsigned offset_bytes = r.memory_bytes - 2u;
+  unsigned offset_bytes = r.memory_bytes - 2u;
   std::uint64_t address;
-  if (!v.linear_address(r.memory, address, offset_bytes, Access::Read) ||
-      !v.read_memory(address, &offset, offset_bytes))
-    return false;
+  if (!v.linear_address(r.memory, address, offset_bytes, Access::Read)) return false;
+  // AMD's processors ignore REX.W here, hypervisors that emulate accesses to devices do not (docs/QUIRKS.md).
+  if (r.operand_bytes == 8 && offset_bytes < 8 && v.answered_by_device(address)) offset_bytes = 8;
+  if (!v.read_memory(address, &offset, offset_bytes)) return false;
   if (v.code64()) {
     MemoryOperand behind = r.memory;
     behind.displacement += offset_bytes;

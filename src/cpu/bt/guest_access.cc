@@ -76,6 +76,13 @@ HostPtr BtVcpu::page_pointer(std::uint64_t address, Access access, bool supervis
   return slot->host + offset;
 }
 
+bool BtVcpu::answered_by_device(std::uint64_t address) {
+  GuestPhys physical;
+  bool faulted;
+  return !page_pointer(address, Access::Read, false, physical, faulted) && !faulted &&
+         !engine_.memory().find(physical);
+}
+
 void BtVcpu::physical_read(GuestPhys address, void* out, unsigned size) {
   if (HostPtr host = engine_.memory().at(address, size)) return copy_operand(out, host, size);
   auto* to = static_cast<std::uint8_t*>(out);

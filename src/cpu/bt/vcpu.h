@@ -150,6 +150,8 @@ class BtVcpu final : public Vcpu {
   /// One host pointer for an access inside a page, filling the TLB; null for MMIO, ROM writes and code pages
   /// (then *address_out is the physical address) or after a fault (then *faulted).
   HostPtr page_pointer(std::uint64_t address, Access access, bool supervisor, GuestPhys& physical, bool& faulted);
+  /// Neither RAM nor ROM is mapped there. A page fault is left for the access itself.
+  bool answered_by_device(std::uint64_t address);
   /// #AC when alignment is checked and this operand's is wrong.
   bool check_alignment(std::uint64_t address, unsigned size);
   bool must_be_aligned() const { return mode.has(Mode::ALIGN_CHECK); }

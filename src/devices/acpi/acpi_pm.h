@@ -3,7 +3,7 @@
 // State: PM1_STS, PM1_EN, PM1_CNT.
 // Missing: GPE blocks, SMI command port (SCI_EN is always set: there is no legacy mode to leave), S1 to S4, wake
 //   events, RTC alarm status, processor C-state ports.
-// Differs from the spec: nothing known.
+// Differs from the PIIX4: the PM timer has 32 bits, as the FADT says (TMR_VAL_EXT), not 24.
 // Spec: ACPI 6.4 chapter 4.8 (fixed hardware); layout of the register block: 82371AB (PIIX4) data sheet 7.2.
 #pragma once
 

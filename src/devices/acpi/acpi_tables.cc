@@ -94,6 +94,7 @@ constexpr std::uint32_t PROC_C1 = 1u << 2;
 constexpr std::uint32_t PWR_BUTTON = 1u << 4;  // no fixed-feature power button
 constexpr std::uint32_t SLP_BUTTON = 1u << 5;  // no fixed-feature sleep button
 constexpr std::uint32_t FIX_RTC = 1u << 6;     // no RTC wake status in PM1
+constexpr std::uint32_t TMR_VAL_EXT = 1u << 8;
 constexpr std::uint32_t RESET_REG_SUP = 1u << 10;
 constexpr std::uint32_t HW_REDUCED_ACPI = 1u << 20;
 
@@ -177,7 +178,7 @@ void describe_fixed_hardware(const AcpiPlatform& platform, Fadt& fadt) {
   fadt.century = 0x32;  // where PCs keep it in CMOS
   fadt.iapc_boot_arch = LEGACY_DEVICES | KEYBOARD_8042;
   if (!platform.has_display) fadt.iapc_boot_arch |= VGA_NOT_PRESENT;
-  fadt.flags = WBINVD | PROC_C1 | SLP_BUTTON | FIX_RTC | RESET_REG_SUP;
+  fadt.flags = WBINVD | PROC_C1 | SLP_BUTTON | FIX_RTC | TMR_VAL_EXT | RESET_REG_SUP;
   fadt.reset_reg = io_register(platform.reset_port, 1);
   fadt.reset_value = RESET_CONTROL_HARD_RESET;
 }

@@ -101,6 +101,10 @@ TEST_F(AcpiTablesTest, AReducedMachineSaysSo) {
   EXPECT_NE(at<std::uint32_t>(tables()["FACP"] + 112) & (1u << 20), 0u);
 }
 
+TEST_F(AcpiTablesTest, TheTimerHas32Bits) {
+  EXPECT_NE(at<std::uint32_t>(tables()["FACP"] + 112) & (1u << 8), 0u);
+}
+
 TEST_F(AcpiTablesTest, AReducedMachineHasNoTimerNorRtc) {
   platform.hardware_reduced = true;
   const auto fadt = tables()["FACP"];
