@@ -2,17 +2,21 @@
 #
 # `debs_dir` must be set: downloads go to $debs_dir/archives, and so do private package lists when the host's own
 # lists are missing or stale (a fresh container has none, and a normal user cannot refresh them). `debs_arch` may name
-# another architecture: its packages come through lists of our own, and the host's dpkg hears nothing of it.
+# another architecture: its packages come through lists of our own, and the host's dpkg hears nothing of it. With
+# `debs_own` set the lists are our own too: what the host has installed, perhaps from elsewhere, does not count.
 
 debs_private=
 
 # apt with lists and caches of our own once debs_refresh ran, else with the host's lists.
 debs_apt() {
+    if [ -n "${debs_arch-}${debs_own-}" ] && [ -z "$debs_private" ]; then debs_refresh; fi # which calls this again
     debs_tool=$1
     shift
+    if [ -n "${debs_arch-}${debs_own-}" ]; then
+        set -- -o Dir::State::status=/dev/null "$@"
+    fi
     if [ -n "${debs_arch-}" ]; then
-        [ -n "$debs_private" ] || debs_refresh || return 1
-        set -- -o "APT::Architecture=$debs_arch" -o "APT::Architectures=$debs_arch" -o Dir::State::status=/dev/null "$@"
+        set -- -o "APT::Architecture=$debs_arch" -o "APT::Architectures=$debs_arch" "$@"
     fi
     if [ -n "$debs_private" ]; then
         set -- -o "Dir::State::Lists=$debs_dir/lists" -o "Dir::Cache=$debs_dir/cache" "$@"
