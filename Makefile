@@ -12,6 +12,7 @@ SEED ?= 1
 REPS ?= 3
 CMDLINE ?= console=ttyS0 quiet
 DISK ?=
+ONLY ?=
 NET ?= user
 RUN_FLAGS ?=
 IMAGE_FLAGS ?=
@@ -22,7 +23,7 @@ CCACHE := $(shell command -v ccache)
 CMAKE_FLAGS ?= $(if $(CCACHE),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 NINJA := cd $(BUILD) && ninja -j $(JOBS)
 
-.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk hostile scaling fuzz-cpu x86-selftests fuzz-disk fuzz-devices stress image image-test install-debian many tidy format clean
+.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk hostile scaling fuzz-cpu x86-selftests fuzz-disk fuzz-devices stress real-programs parallel-build image image-test install-debian many tidy format clean
 
 help:
 	@echo 'make run                 boot a small Linux guest here in the terminal (installs, builds and fetches what it needs)'
@@ -34,6 +35,8 @@ help:
 	@echo 'make install-debian      Debian'"'"'s installer from its CD-ROM onto an empty disk, by itself (an hour or so)'
 	@echo 'make boots N=50          boot and power off the guest N times in a row'
 	@echo 'make stress SECONDS=3600 CPUS=4  stress-ng with checks in the guest; fails on what it, the kernel or the host finds'
+	@echo 'make real-programs [ONLY=node,java]  node, Java, Go, LuaJIT, Python, SQLite, PostgreSQL in guests with 1 and 4 CPUs, against known answers'
+	@echo 'make parallel-build      a build on all processors of the guest: the same bytes with 1 and 4 CPUs as on the host'
 	@echo 'make many N=100           idle guests at once: do all answer, what does each cost (memory, processor time)'
 	@echo 'make bench REPS=3        the guest benchmarks: native, QEMU if it is installed, Veneer (as root)'
 	@echo 'make bench-disk SECONDS=10  throughput of a disk against QEMU | verify-disk: checksums under load (both with fio)'
@@ -113,6 +116,15 @@ many: build guest
 stress: build guest
 	@guest/build_stress.sh $(GUEST)
 	tools/stress.py --seconds $(SECONDS) --cpus $(CPUS) --veneer $(VENEER) --guest $(GUEST)
+
+$(GUEST)/real.qcow2: build guest
+	@guest/build_real.sh $(GUEST) $(VENEER)
+
+real-programs: $(GUEST)/real.qcow2
+	tools/real_programs.py --veneer $(VENEER) --guest $(GUEST) $(if $(ONLY),--only $(ONLY))
+
+parallel-build: $(GUEST)/real.qcow2
+	tools/real_programs.py --veneer $(VENEER) --guest $(GUEST) --only go
 
 bench: build guest
 	bench/run.sh $(BUILD) $(REPS)
