@@ -19,7 +19,7 @@ debs_dir=$out/debs-loaders
 . "$here/../scripts/debs.sh"
 work=$out/.loaders-work
 rm -rf "$work"
-debs_unpack "$work/packages" ipxe grub-rescue-pc isolinux syslinux-common memtest86+
+debs_unpack "$work/packages" ipxe grub-rescue-pc isolinux syslinux-common memtest86+ u-boot-qemu
 
 disc=$work/disc
 mkdir -p "$disc/isolinux"
@@ -44,6 +44,7 @@ xorriso -as mkisofs -quiet -o "$out/isolinux.iso" -b isolinux/isolinux.bin -c is
     -boot-load-size 4 -boot-info-table "$disc" >"$work/xorriso.log" 2>&1 || { cat "$work/xorriso.log" >&2; exit 1; }
 install -m 644 "$work/packages/usr/lib/ipxe/ipxe.iso" "$out/ipxe.iso"
 install -m 644 "$work/packages/usr/lib/grub-rescue/grub-rescue-cdrom.iso" "$out/grub-rescue.iso"
+install -m 644 "$work/packages/usr/lib/u-boot/qemu-x86_64/u-boot.rom" "$out/u-boot.rom"
 rm -rf "$work"
 echo "$inputs" >"$out/.loaders-inputs"
-echo "guest: $out has ipxe.iso, grub-rescue.iso and isolinux.iso" >&2
+echo "guest: $out has ipxe.iso, grub-rescue.iso, isolinux.iso and u-boot.rom" >&2

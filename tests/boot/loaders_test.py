@@ -1,4 +1,5 @@
 """Boot discs that others made, under SeaBIOS: ISOLINUX with its 32-bit modules, GRUB's rescue disc, iPXE with its own drivers.
+And U-Boot in place of SeaBIOS.
 
 By hand: guest/build_demo.sh, guest/build_xen.sh and guest/build_loaders.sh build/guest, then as boot_test.py.
 """
@@ -51,6 +52,36 @@ class Isolinux(unittest.TestCase):
             enter(guest, "meminfo")
             guest.expect("DOS RAM: 639K")
             guest.expect("0000000000100000")
+
+
+class UBoot(unittest.TestCase):
+    """A firmware of its own kind: x86 from the reset vector to 64-bit code, and drivers for most devices."""
+
+    def test_disks_and_network(self):
+        disk = f"{GUEST_DIR}/boot.img"
+        command = [VENEER, "run", "--firmware", f"{GUEST_DIR}/u-boot.rom", "--memory", "256M", "--no-reboot",
+                   "--net", "user,model=e1000"]
+        for interface in "nvme", "ide", "virtio":
+            command += ["--disk", f"{disk},if={interface},snapshot"]
+        with Guest(command=command, escapes=False) as guest:
+            guest.expect("e1000: 52:56:")
+            guest.expect("Hit any key to stop autoboot")
+            guest.type(" ")
+            guest.expect("=> ")
+            enter(guest, "dhcp")
+            guest.expect("DHCP client bound to address 10\\.0\\.2\\.15")
+            guest.expect("=> ")
+            enter(guest, "nvme scan; nvme info")
+            guest.expect("Vendor: 0x1234")
+            guest.expect("=> ")
+            enter(guest, "ide reset")
+            guest.expect("VENEER HARDDISK")
+            guest.expect("=> ")
+            enter(guest, "virtio scan; virtio info")
+            guest.expect("VirtIO Block Device")
+            guest.expect("=> ")
+            enter(guest, "reset")
+            self.assertEqual(guest.wait(), 0)
 
 
 class GrubRescue(unittest.TestCase):

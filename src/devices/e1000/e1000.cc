@@ -23,7 +23,7 @@ constexpr PciIdentity identity = {0x8086, 0x100e, 3, 0x020000, 0x8086, 0x001e, 1
 struct Plain {
   std::uint32_t offset, mask;
 };
-constexpr std::array<Plain, 34> plain = {{
+constexpr std::array<Plain, 36> plain = {{
     {CTRL_EXT, 0x00ff'fff3},
     {FCAL, ~0u},
     {FCAH, 0xffff},
@@ -58,6 +58,8 @@ constexpr std::array<Plain, 34> plain = {{
     {RXCSUM, 0x3ff},
     {WUC, 0xf},
     {WUFC, 0xf'00ff},
+    {SWSM, 3},
+    {SW_FW_SYNC, ~0u},
 }};
 
 /// Tables of words.

@@ -71,7 +71,10 @@ enum Register : std::uint32_t {
   WUC = 0x5800,
   WUFC = 0x5808,
   MANC = 0x5820,
-  REGISTERS_END = 0x5900,
+  // Of later members of the family; U-Boot's driver takes these semaphores on every one.
+  SWSM = 0x5b50,
+  SW_FW_SYNC = 0x5b5c,
+  REGISTERS_END = 0x5b60,
 };
 inline constexpr std::uint32_t MTA_WORDS = 128, VFTA_WORDS = 128, RECEIVE_ADDRESSES = 16;
 

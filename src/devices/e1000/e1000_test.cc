@@ -139,6 +139,13 @@ TEST_F(E1000Test, TheEepromByRegister) {
   set(EERD, (1u << 8) | EERD_START);
   EXPECT_EQ(get(EERD), 0x0100'0000u | (1u << 8) | EERD_DONE);
 }
+/// U-Boot reads the EEPROM only while it has these.
+TEST_F(E1000Test, SemaphoresCanBeTaken) {
+  set(SWSM, 2);
+  EXPECT_EQ(get(SWSM), 2u);
+  set(SW_FW_SYNC, 1);
+  EXPECT_EQ(get(SW_FW_SYNC), 1u);
+}
 TEST_F(E1000Test, TheFirstReceiveAddressIsItsOwn) {
   EXPECT_EQ(get(RAL0), 0x01005652u);
   EXPECT_EQ(get(RAL0 + 4), 0x0302u | RAH_AV);
