@@ -120,7 +120,12 @@ Result<void> apply(NetConfig& net, const std::string& word) {
     net.boot_rom = value;
     return {};
   }
-  if (net.kind == NetKind::User) {
+  if (net.kind == NetKind::Passt && key == "socket") {
+    if (value.empty()) return Error("socket= lacks a path");
+    net.passt_socket = std::filesystem::absolute(value).string();
+    return {};
+  }
+  if (net.kind == NetKind::User || (net.kind == NetKind::Passt && (key == "hostfwd" || key == "ipv6"))) {
     if (const auto done = apply_to_user(net, word, key, value)) return *done;
   }
   if (net.kind == NetKind::Tap && key == "ifname") return set_interface(net, value);
@@ -132,10 +137,10 @@ Result<void> apply(NetConfig& net, const std::string& word) {
 }  // namespace
 
 const char* const net_option_help =
-    R"(A network card (may be given several times): none, user or tap, and behind it, with commas between:
+    R"(A network card (may be given several times): none, user, passt or tap, and behind it, with commas between:
 user: hostfwd=tcp|udp:ADDR:PORT-ADDR:PORT (several; without ADDR from loopback to the guest; IPv6 in brackets),
 isolated (or restrict=on), ipv6=off, tftp=DIR (read-only, for the guest), bootfile=NAME (to boot from the network);
-tap: ifname=NAME;
+passt: socket=PATH of one that runs (else one is started, then hostfwd= and ipv6= as above); tap: ifname=NAME;
 all: model=virtio|e1000, mac=52:56:00:12:34:56, queues=N, rom=FILE|none (what firmware boots with: iPXE)";
 
 Result<net::PortForward> parse_forward(const std::string& text) {
@@ -179,14 +184,24 @@ Result<std::optional<NetConfig>> parse_net(const std::string& text) {
   NetConfig net;
   if (words[0] == "tap")
     net.kind = NetKind::Tap;
+  else if (words[0] == "passt")
+    net.kind = NetKind::Passt;
   else if (words[0] != "user")
-    return Error(fmt::format("\"{}\" is not a network (known: user, tap, none)", words[0]));
+    return Error(fmt::format("\"{}\" is not a network (known: user, passt, tap, none)", words[0]));
   for (std::size_t i = 1; i < words.size(); ++i) {
     Result<void> applied = apply(net, words[i]);
     if (!applied) return std::move(applied).error();
   }
   for (const net::PortForward& forward : net.user.forwards)
     if (forward.ipv6 && !net.user.ipv6) return Error("a forward from an IPv6 address needs ipv6=on");
+  if (net.kind == NetKind::Passt) {
+    if (!net.passt_socket.empty() && (!net.user.forwards.empty() || !net.user.ipv6))
+      return Error(
+          "a passt that runs already has its forwards from its own command line: leave out hostfwd= and ipv6=");
+    for (const net::PortForward& forward : net.user.forwards)
+      if (forward.guest_address != 0 || forward.guest_address6 != net::Ipv6{})
+        return Error("passt forwards to its one guest: leave out the address behind the dash in hostfwd=");
+  }
   if (net.kind == NetKind::Tap && net.interface.empty())
     return Error("tap needs the name of its interface: tap,ifname=tap0");
   if (net.model == vm::CardModel::E1000 && net.queues > 1)

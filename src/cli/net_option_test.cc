@@ -21,6 +21,16 @@ TEST(NetOption, None) { EXPECT_FALSE(parse_net("none").value().has_value()); }
 TEST(NetOption, User) { EXPECT_EQ(parsed("user").kind, vm::NetKind::User); }
 TEST(NetOption, Tap) { EXPECT_EQ(parsed("tap,ifname=tap7").interface, "tap7"); }
 TEST(NetOption, TapNeedsAName) { EXPECT_THAT(complaint("tap"), ::testing::HasSubstr("tap,ifname=tap0")); }
+TEST(NetOption, Passt) {
+  EXPECT_EQ(parsed("passt").kind, vm::NetKind::Passt);
+  EXPECT_EQ(parsed("passt,socket=/run/p").passt_socket, "/run/p");
+  EXPECT_EQ(parsed("passt,hostfwd=tcp::2222-:22").user.forwards.size(), 1u);
+}
+TEST(NetOption, WhatPasstCannotBeToldIsRefused) {
+  EXPECT_THAT(complaint("passt,socket=/run/p,hostfwd=tcp::2222-:22"), ::testing::HasSubstr("its own command line"));
+  EXPECT_THAT(complaint("passt,hostfwd=tcp::2222-10.0.2.15:22"), ::testing::HasSubstr("its one guest"));
+  EXPECT_THAT(complaint("passt,isolated"), ::testing::HasSubstr("socket=, hostfwd=, ipv6="));
+}
 TEST(NetOption, AnInterfacesNameIsShort) {
   EXPECT_THAT(complaint("tap,ifname=abcdefghijklmnop"), ::testing::HasSubstr("15 characters"));
 }
@@ -86,7 +96,7 @@ TEST(NetOption, ADoubleCommaIsOneInAName) { EXPECT_EQ(parsed("user,tftp=/a,,b").
 TEST(NetOption, NamesOfHostsAreRefused) {
   EXPECT_THAT(parse_forward("tcp:localhost:1-:2").error().message(), ::testing::HasSubstr("localhost"));
 }
-TEST(NetOption, UnknownKinds) { EXPECT_THAT(complaint("bridge"), ::testing::HasSubstr("user, tap, none")); }
+TEST(NetOption, UnknownKinds) { EXPECT_THAT(complaint("bridge"), ::testing::HasSubstr("user, passt, tap, none")); }
 TEST(NetOption, UnknownKeys) { EXPECT_THAT(complaint("user,ifname=x"), ::testing::HasSubstr("hostfwd=")); }
 
 }  // namespace

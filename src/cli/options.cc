@@ -305,7 +305,7 @@ void add_run_options(CLI::App& run, RunOptions& options) {
              throw CLI::ValidationError("--net", fmt::format("at most {} network cards", vm::max_nets));
          },
          net_option_help)
-      ->type_name("user|tap|none[,...]")
+      ->type_name("user|passt|tap|none[,...]")
       ->allow_extra_args(false)
       ->group("Devices");
   run.add_option_function<std::vector<std::string>>(

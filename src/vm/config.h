@@ -42,13 +42,14 @@ struct DiskConfig {
   disk::IoEngine engine = disk::IoEngine::Auto;
 };
 
-enum class NetKind : std::uint8_t { User, Tap };
+enum class NetKind : std::uint8_t { User, Tap, Passt };
 enum class CardModel : std::uint8_t { Virtio, E1000 };
 
 struct NetConfig {
   NetKind kind = NetKind::User;
   CardModel model = CardModel::Virtio;
-  net::UserOptions user;               ///< with User
+  net::UserOptions user;               ///< with User; forwards and ipv6 with Passt, too
+  std::string passt_socket;            ///< with Passt: of one that runs; empty: one is started
   std::string interface;               ///< with Tap
   std::optional<net::MacAddress> mac;  ///< none: made from the machine's name
   unsigned queues = 0;                 ///< pairs of a virtio card; 0: one for each virtual CPU, up to 4

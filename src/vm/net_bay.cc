@@ -11,6 +11,7 @@
 #include "devices/virtio/virtio_net.h"
 #include "devices/virtio/virtio_pci.h"
 #include "net/link.h"
+#include "net/passt.h"
 #include "net/tap.h"
 #include "net/user.h"
 #include "vm/boot_rom.h"
@@ -31,6 +32,9 @@ Result<std::unique_ptr<net::HostEnd>> make_end(const MachineConfig& config, cons
       return net::make_user_end(wanted.user, config.name, mac);
     case NetKind::Tap:
       return net::make_tap_end(wanted.interface);
+    case NetKind::Passt:
+      return net::make_passt_end(
+          {.socket = wanted.passt_socket, .forwards = wanted.user.forwards, .ipv6 = wanted.user.ipv6});
   }
   return Error("no such network");
 }

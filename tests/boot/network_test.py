@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -302,6 +303,72 @@ class Ipv6(unittest.TestCase):
     def test_off(self):
         guest = self.network("user,ipv6=off")
         self.assertNotIn("fec0", guest.run("sleep 5; ip -6 addr show eth0")[1])
+
+
+@unittest.skipUnless(shutil.which("passt"), "this host has no passt")
+class Passt(unittest.TestCase):
+    """A network in another process; its guest has the host's own addresses."""
+
+    def network(self, value):
+        guest = Guest("--net", value)
+        self.addCleanup(guest.__exit__)
+        guest.boot()
+        wait_for_address(guest)
+        return guest
+
+    def download(self, guest):
+        """The sum of what comes; the gateway stands for the host's loopback. (Ping needs rights that passt's user may lack,
+        and Debian 12's passt sends all again and again to a guest that has closed its own direction.)"""
+        def serve(connection):
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + content(16 * MIB))
+
+        with Server(serve) as server:
+            gateway = re.search(r"default via (\S+)", guest.run("ip route")[1])[1]
+            return guest.run(f"wget -q -O - http://{gateway}:{server.port}/ | sha256sum", 100)[1].split()[0]
+
+    def test_started_with_the_machine(self):
+        port = free_port()
+        guest = self.network(f"passt,hostfwd=tcp:127.0.0.1:{port}-:80")
+        self.assertEqual(self.download(guest), hashlib.sha256(content(16 * MIB)).hexdigest())
+        guest.run("mkdir /tmp/www; seq 1 500000 >/tmp/www/page; httpd -p 80 -h /tmp/www")
+        with connect(port) as client:
+            client.sendall(b"GET /page HTTP/1.0\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+        self.assertTrue(answer.split(b"\r\n\r\n", 1)[1] == "".join(f"{i}\n" for i in range(1, 500001)).encode())
+        guest.type("poweroff\n")
+        self.assertEqual(guest.wait(), 0)
+        self.assertNotIn("sandbox", guest.stderr())
+
+    def test_one_that_runs_and_ends(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o777)  # root's passt becomes nobody
+            path = f"{folder}/socket"
+            passt = subprocess.Popen(["passt", "--foreground", "--quiet", "--socket", path],
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                deadline = time.monotonic() + 20 * SCALE
+                while not os.path.exists(path) and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                guest = self.network(f"passt,socket={path}")
+                self.assertEqual(self.download(guest), hashlib.sha256(content(16 * MIB)).hexdigest())
+            finally:
+                passt.kill()
+                passt.wait()
+            guest.run("sleep 1")
+            self.assertIn("closed the connection", guest.stderr())
+
+    def test_a_port_in_use(self):
+        with Server(lambda connection: None) as server, \
+                Guest("--net", f"passt,hostfwd=tcp:127.0.0.1:{server.port}-:22") as guest:
+            self.assertEqual(guest.wait(), 1, guest.story())
+            self.assertIn("passt did not start", guest.stderr())
+            self.assertIn(str(server.port), guest.stderr())
+
+    def test_nobody_listens(self):
+        with Guest("--net", "passt,socket=/nowhere/socket") as guest:
+            self.assertEqual(guest.wait(), 1, guest.story())
+            self.assertIn("no passt listens at /nowhere/socket", guest.stderr())
 
 
 class E1000(unittest.TestCase):
