@@ -23,7 +23,7 @@ CCACHE := $(shell command -v ccache)
 CMAKE_FLAGS ?= $(if $(CCACHE),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 NINJA := cd $(BUILD) && ninja -j $(JOBS)
 
-.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk verify-disk prove-disk hostile scaling fuzz-cpu x86-selftests fuzz-disk fuzz-devices stress real-programs parallel-build image image-test install-debian many tidy format clean
+.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk bench-net bench-login verify-disk prove-disk hostile scaling fuzz-cpu x86-selftests fuzz-disk fuzz-devices stress real-programs parallel-build image image-test install-debian many tidy format clean
 
 help:
 	@echo 'make run                 boot a small Linux guest here in the terminal (installs, builds and fetches what it needs)'
@@ -40,6 +40,7 @@ help:
 	@echo 'make many N=100           idle guests at once: do all answer, what does each cost (memory, processor time)'
 	@echo 'make bench REPS=3        the guest benchmarks: native, QEMU if it is installed, Veneer (as root)'
 	@echo 'make bench-disk SECONDS=10  throughput of a disk against QEMU | verify-disk: checksums under load (both with fio)'
+	@echo 'make bench-net           iperf3 both ways against QEMU | bench-login IMAGE=F: time from start to a login prompt'
 	@echo 'make prove-disk SECONDS=600  the long proofs of disks: about two hours'
 	@echo 'make fuzz-cpu SECONDS=60 compare the CPU engine with the host CPU on random 64-bit code (BITS=32, BITS=16; SEED=n)'
 	@echo 'make x86-selftests       the Linux kernel'"'"'s x86 selftests in a guest'
@@ -133,6 +134,16 @@ bench: build guest
 bench-disk: build guest
 	@guest/build_fio.sh $(GUEST)
 	python3 bench/disk.py compare --guest $(GUEST) --veneer $(VENEER) --work $(BUILD)/bench-work --seconds $(SECONDS)
+
+# iperf3 both ways against the host, and the time to a login prompt (IMAGE: see make image), each in turns with QEMU's translator.
+bench-net: SECONDS = 5
+bench-net: build guest
+	@guest/build_iperf.sh $(GUEST)
+	python3 bench/network.py --guest $(GUEST) --veneer $(VENEER) --seconds $(SECONDS)
+
+IMAGE ?= $(BUILD)/debian.qcow2
+bench-login: build
+	python3 bench/login.py $(IMAGE) --veneer $(VENEER)
 
 verify-disk: build guest
 	@guest/build_fio.sh $(GUEST)

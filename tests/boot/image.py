@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Builds a Debian image (veneer image build) and lives in it: SeaBIOS, GRUB, login on the serial port; apt-get update; ssh from the
-host; files copied each way and compared; restarts, resets, power off. Another part: a build that is interrupted leaves nothing.
+host; files copied each way and compared; restarts, resets, power off. Then the same image through OVMF: login, ssh, what dmidecode
+says of the SMBIOS tables, resets, power off. Another part: a build that is interrupted leaves nothing.
 
 usage: tests/boot/image.py [--variant important] [--copy-mib 1024] [--image F] (make image-test). Needs Debian's mirror and mmdebstrap.
 """
@@ -35,7 +36,7 @@ def check(condition, text):
 def build(folder, options, key):
     image = f"{folder}/debian.qcow2"
     subprocess.run([VENEER, "image", "build", "debian", "-o", image, "--variant", options.variant, "--password", "secret",
-                    "--ssh-key", f"{key}.pub"], check=True)
+                    "--packages", "dmidecode", "--ssh-key", f"{key}.pub"], check=True)
     check(not glob.glob(f"{folder}/veneer-image-*"), "the image is built, and nothing is left of the build")
     return image
 
@@ -110,19 +111,42 @@ def sum_of(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def may_sudo(guest):
+    guest.type("sudo -v\n")
+    guest.expect("password for debian", 60)
+    guest.type("secret\n")
+    guest.expect(SHELL, 60)
+
+
+def reset_three_times(guest):
+    """From the monitor, as with a PC's button: nothing is shut down."""
+    for number in range(3):
+        guest.type("\x01c")
+        guest.expect(r"\(veneer\) ", 60)
+        guest.type("reset\n\x01c")
+        guest.expect("GRUB", 200)
+        guest.expect("login: ", 300)
+        say(f"reset {number + 1}")
+
+
+def press_power_button(guest):
+    guest.type("\x01p")
+    check(guest.wait(300) == 0, "the power button (Ctrl-A p) shuts it down")
+
+
+def machine(image, port, options, *flags):
+    return Guest(command=[VENEER, "run", image, "--memory", "1G", "--cpus", str(options.cpus), "--net",
+                          f"user,hostfwd=tcp:127.0.0.1:{port}-:22", *flags])
+
+
 def live(image, folder, key, options):
     port = free_port()
-    command = [VENEER, "run", image, "--memory", "1G", "--cpus", str(options.cpus), "--net",
-               f"user,hostfwd=tcp:127.0.0.1:{port}-:22"]
-    with Guest(command=command) as guest:
+    with machine(image, port, options) as guest:
         guest.expect("GRUB", 60)
         log_in(guest)
         say("SeaBIOS, GRUB, login on the serial port")
         check(run(guest, "systemctl is-system-running --wait", 300)[1].strip() == "running", "all units run")
-        guest.type("sudo -v\n")
-        guest.expect("password for debian", 60)
-        guest.type("secret\n")
-        guest.expect(SHELL, 60)
+        may_sudo(guest)
         check(run(guest, "sudo apt-get -qq update && apt-cache policy hello | grep -c Candidate", 300)[0] == 0, "apt-get update")
         ssh = Ssh(key, port, folder)
         check("Linux" in ssh.run("uname -a", capture_output=True, text=True).stdout, "ssh from the host")
@@ -131,15 +155,24 @@ def live(image, folder, key, options):
         guest.expect("GRUB", 200)
         log_in(guest)
         say("reboot")
-        for number in range(3):
-            guest.type("\x01c")
-            guest.expect(r"\(veneer\) ", 60)
-            guest.type("reset\n\x01c")
-            guest.expect("GRUB", 200)
-            guest.expect("login: ", 300)
-            say(f"reset {number + 1}")
-        guest.type("\x01p")
-        check(guest.wait(300) == 0, "the power button (Ctrl-A p) shuts it down")
+        reset_three_times(guest)
+        press_power_button(guest)
+    subprocess.run([VENEER, "disk", "check", image], check=True)
+
+
+def live_by_uefi(image, folder, key, options):
+    port = free_port()
+    with machine(image, port, options, "--firmware", f"ovmf,vars={folder}/settings") as guest:
+        guest.expect("GRUB", 120)
+        log_in(guest)
+        check(run(guest, "test -d /sys/firmware/efi")[0] == 0, "OVMF, GRUB, login on the serial port")
+        check("Linux" in Ssh(key, port, folder).run("uname -a", capture_output=True, text=True).stdout, "ssh from the host")
+        may_sudo(guest)
+        status, complaints = run(guest, "sudo dmidecode 2>&1 >/tmp/dmi.txt; "
+                                 "grep -iE 'bad|invalid|truncated|out of spec|wrong' /tmp/dmi.txt; grep -q Veneer /tmp/dmi.txt")
+        check(status == 0 and not complaints.strip(), "dmidecode finds nothing wrong with the SMBIOS tables")
+        reset_three_times(guest)
+        press_power_button(guest)
     subprocess.run([VENEER, "disk", "check", image], check=True)
 
 
@@ -158,7 +191,9 @@ def main():
         if not options.image:
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
             interrupt(folder)
-        live(options.image or build(folder, options, key), folder, key, options)
+        image = options.image or build(folder, options, key)
+        live(image, folder, key, options)
+        live_by_uefi(image, folder, key, options)
     finally:
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
