@@ -256,7 +256,8 @@ class Loader {
     info.memory_map = static_cast<std::uint32_t>(places_.memory_map());
     info.memory_map_bytes = static_cast<std::uint32_t>(boot_.e820.size() * sizeof(MultibootRange));
     static constexpr std::array<char, 7> loader_name = {"Veneer"};
-    bool ok = memory_.write_value(GuestPhys{places_.info()}, info) && memory_.write_value(GuestPhys{places_.loader_name()}, loader_name);
+    bool ok = memory_.write_value(GuestPhys{places_.info()}, info) &&
+              memory_.write_value(GuestPhys{places_.loader_name()}, loader_name);
     for (std::size_t i = 0; i < modules_.size(); ++i) {
       const MultibootModule row{static_cast<std::uint32_t>(modules_[i].address),
                                 static_cast<std::uint32_t>(modules_[i].address + modules_[i].size_bytes),

@@ -114,6 +114,8 @@ constexpr Dependency dependencies[] = {
     {Feature::SEP, Feature::MSR},
     {Feature::MTRR, Feature::MSR},
     {Feature::PAT, Feature::MSR},
+    {Feature::MCA, Feature::MSR},
+    {Feature::MCA, Feature::MCE},
     {Feature::APIC, Feature::MSR},
     {Feature::X2APIC, Feature::APIC},
     {Feature::TSC_DEADLINE, Feature::APIC},
@@ -152,8 +154,8 @@ constexpr std::initializer_list<Feature> v3_more = {AVX,   AVX2,  BMI1,  BMI2,  
 constexpr std::initializer_list<Feature> v4_more = {AVX512F, AVX512BW, AVX512CD, AVX512DQ, AVX512VL};
 // Intel's data sheets: i486DX4 (the first with CPUID), Pentium III, Core 2 Duo T7700.
 constexpr std::initializer_list<Feature> i486_more = {FPU, VME, PSE};
-constexpr std::initializer_list<Feature> p3_more = {DE,  TSC,  MSR, PAE,   CMPXCHG8B, APIC, SEP, MTRR,
-                                                    PGE, CMOV, PAT, PSE36, MMX,       FXSR, SSE, HYPERVISOR};
+constexpr std::initializer_list<Feature> p3_more = {DE,  TSC, MSR,  PAE, MCE,   CMPXCHG8B, APIC, SEP, MTRR,
+                                                    PGE, MCA, CMOV, PAT, PSE36, MMX,       FXSR, SSE, HYPERVISOR};
 constexpr std::initializer_list<Feature> core2_more = {CLFLUSH, SSE2,      SSE3,    SSSE3, CMPXCHG16B,
                                                        LAHF_LM, LONG_MODE, SYSCALL, NX,    HTT};
 

@@ -43,6 +43,7 @@ constexpr std::uint64_t HWCR_TSC_FREQ_SEL = bit(24);  // the TSC counts at P0's 
 constexpr std::uint64_t DE_CFG_LFENCE_SERIALIZE = bit(1);
 constexpr std::uint64_t osvw_length = 4;             // four errata documented, none present
 constexpr std::uint64_t STEAL_TIME_RESERVED = 0x3e;  // bit 0 enables, the page is 64-aligned
+constexpr std::uint64_t MCG_CTL_P = bit(8);
 constexpr std::uint64_t low_32 = 0xffffffff;
 
 constexpr std::uint64_t canonical_bits = 48;
@@ -87,6 +88,12 @@ constexpr MsrRow special(std::uint32_t index, const char* name, MsrKind kind, Fi
        Feature::MTRR),                                                                                          \
       with(stored(0x201 + 2 * n, "IA32_MTRR_PHYSMASK" #n, FIELD(mtrr_variable[2 * n + 1]), MsrCheck::MtrrMask), \
            Feature::MTRR)
+// Nothing ever goes wrong: STATUS may be cleared only (SDM 3B 16.3.2.2; AMD's HWCR.McStatusWrEn is not there).
+#define MCE_BANK(n)                                                                                                \
+  with(stored(0x400 + 4 * n, "IA32_MC" #n "_CTL", FIELD(mce[4 * n]), MsrCheck::AllOrNone), Feature::MCA),          \
+      with(stored(0x401 + 4 * n, "IA32_MC" #n "_STATUS", FIELD(mce[4 * n + 1]), MsrCheck::Mask, 0), Feature::MCA), \
+      with(stored(0x402 + 4 * n, "IA32_MC" #n "_ADDR", FIELD(mce[4 * n + 2])), Feature::MCA),                      \
+      with(stored(0x403 + 4 * n, "IA32_MC" #n "_MISC", FIELD(mce[4 * n + 3])), Feature::MCA)
 
 // By index. "Ignored" rows are what Linux (L) and Windows (W) probe without asking CPUID first.
 constexpr MsrRow rows[] = {
@@ -113,8 +120,9 @@ constexpr MsrRow rows[] = {
     with(stored(0x174, "IA32_SYSENTER_CS", FIELD(sysenter_cs)), Feature::SEP),
     with(stored(0x175, "IA32_SYSENTER_ESP", FIELD(sysenter_esp), MsrCheck::Canonical), Feature::SEP),
     with(stored(0x176, "IA32_SYSENTER_EIP", FIELD(sysenter_eip), MsrCheck::Canonical), Feature::SEP),
-    constant(0x179, "IA32_MCG_CAP", 0),  // no banks
-    ignored(0x17a, "IA32_MCG_STATUS"),
+    with(constant(0x179, "IA32_MCG_CAP", ArchState::mce_banks | MCG_CTL_P), Feature::MCA),
+    with(stored(0x17a, "IA32_MCG_STATUS", FIELD(mcg_status)), Feature::MCA),
+    with(stored(0x17b, "IA32_MCG_CTL", FIELD(mcg_ctl), MsrCheck::AllOrNone), Feature::MCA),
     ignored(0x198, "IA32_PERF_STATUS"),  // W
     ignored(0x199, "IA32_PERF_CTL"),
     stored(0x1a0, "IA32_MISC_ENABLE", FIELD(misc_enable)),
@@ -144,6 +152,16 @@ constexpr MsrRow rows[] = {
     MTRR_FIXED(0x26f, "IA32_MTRR_FIX4K_F8000", 10),
     with(stored(0x277, "IA32_PAT", FIELD(pat), MsrCheck::Pat), Feature::PAT),
     with(stored(0x2ff, "IA32_MTRR_DEF_TYPE", FIELD(mtrr_def_type), MsrCheck::MtrrDefault), Feature::MTRR),
+    MCE_BANK(0),
+    MCE_BANK(1),
+    MCE_BANK(2),
+    MCE_BANK(3),
+    MCE_BANK(4),
+    MCE_BANK(5),
+    MCE_BANK(6),
+    MCE_BANK(7),
+    MCE_BANK(8),
+    MCE_BANK(9),
     with(apic(0x6e0, "IA32_TSC_DEADLINE"), Feature::TSC_DEADLINE),
     with(apic(0x800, "x2APIC 0x800-0x8ff"), Feature::X2APIC),
     with(special(0x4b564d00, "MSR_KVM_WALL_CLOCK_NEW", MsrKind::PvClock, FIELD(kvm_wall_clock)), Feature::HYPERVISOR),
@@ -181,6 +199,7 @@ constexpr MsrRow rows[] = {
     amd(ignored(0xc001102a, "BU_CFG2")),
 };
 
+#undef MCE_BANK
 #undef MTRR_PAIR
 #undef MTRR_FIXED
 #undef FIELD
@@ -241,6 +260,8 @@ bool msr_value_allowed(const MsrRow& row, const CpuidPolicy& cpuid, std::uint64_
       return mtrr_type(value & 0xff) && (value & (Bits<11, 8>::mask | beyond_physical)) == 0;
     case MsrCheck::MtrrMask:
       return (value & (Bits<10, 0>::mask | beyond_physical)) == 0;
+    case MsrCheck::AllOrNone:
+      return value == 0 || (value | bit(0) | bit(10)) == ~std::uint64_t{0};
     case MsrCheck::MtrrDefault:
       return mtrr_type(value & 0xff) && (value & ~(Bits<7, 0>::mask | Bits<11, 10>::mask)) == 0;
   }

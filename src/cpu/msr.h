@@ -38,6 +38,7 @@ enum class MsrCheck : std::uint8_t {
   MtrrTypes,    ///< eight memory types, each 0, 1, 4, 5 or 6 (SDM 3A 12.11.2.2)
   MtrrBase,     ///< type 7-0, address up to MAXPHYADDR
   MtrrMask,     ///< valid bit 11, mask up to MAXPHYADDR
+  AllOrNone,    ///< zero or all ones (SDM 3B 16.3.2.1); bits 0 and 10 may be clear: software masks flaws of old chips
   MtrrDefault,  ///< type 7-0, FE bit 10, E bit 11
 };
 

@@ -59,6 +59,24 @@ TEST_F(Msr, VariableMtrrPairsAreBaseThenMask) {
   EXPECT_EQ(state_.mtrr_variable[15], 1u << 11);
 }
 
+TEST_F(Msr, MachineCheckBanksAreAsManyAsMcgCapSays) {
+  EXPECT_EQ(read(0x179).value_or(0) & 0xff, 10u);
+  EXPECT_TRUE(read(0x427).has_value());
+  EXPECT_FALSE(read(0x428).has_value());
+  EXPECT_TRUE(write(0x426, 0xaaaaaaaaaaaaaaaa));
+  EXPECT_EQ(read(0x426), 0xaaaaaaaaaaaaaaaau);
+}
+TEST_F(Msr, MachineCheckControlIsAllOrNone) {
+  EXPECT_TRUE(write(0x400, ~0ull));
+  EXPECT_EQ(read(0x400), ~0ull);
+  EXPECT_TRUE(write(0x400, 0));
+  EXPECT_FALSE(write(0x400, 0xaaaaaaaaaaaaaaaa));
+}
+TEST_F(Msr, MachineCheckStatusCanOnlyBeCleared) {
+  EXPECT_TRUE(write(0x401, 0));
+  EXPECT_FALSE(write(0x401, 1));
+}
+
 TEST_F(Msr, ConstantsCannotBeWritten) {
   EXPECT_TRUE(read(0x10a).has_value());
   EXPECT_FALSE(write(0x10a, 0));

@@ -150,6 +150,9 @@ struct ArchState {
   std::array<std::uint64_t, 11> mtrr_fixed{};
   std::array<std::uint64_t, 16> mtrr_variable{};  ///< base0, mask0, base1, ...
   std::uint64_t spec_ctrl = 0;
+  static constexpr unsigned mce_banks = 10;
+  std::uint64_t mcg_status = 0, mcg_ctl = ~std::uint64_t{0};
+  std::array<std::uint64_t, 4 * mce_banks> mce{};         ///< CTL, STATUS, ADDR, MISC of each bank
   std::uint64_t kvm_system_time = 0, kvm_wall_clock = 0;  ///< MSR_KVM_SYSTEM_TIME_NEW, MSR_KVM_WALL_CLOCK_NEW
   std::uint64_t kvm_steal_time = 0;                       ///< MSR_KVM_STEAL_TIME
 

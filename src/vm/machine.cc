@@ -121,7 +121,7 @@ Result<void> Machine::build(const EngineFactory& make_engine) {
   for (unsigned i = 0; i < config_.cpus; ++i) {
     TRY(auto vcpu, engine_->make_vcpu(i));
     threads_.push_back(
-        std::make_unique<VcpuThread>(i, std::move(vcpu), board_->local_apic(i), idleness_,
+        std::make_unique<VcpuThread>(i, std::move(vcpu), board_->local_apic(i), idleness_, signature(),
                                      [this](unsigned index, const cpu::Exit& exit) { on_vcpu_exit(index, exit); }));
   }
   if (deterministic) {
@@ -200,10 +200,14 @@ Result<void> Machine::add_firmware() {
   return variable_store_->read(contents);
 }
 
+/// Family, model and stepping: what EDX holds after power-up and INIT, as CPUID.1 EAX does (SDM 3A table 9-1).
+std::uint32_t Machine::signature() const { return cpuid_->query(1, 0, {}).eax; }
+
 /// Puts kernel and initrd into memory; boot_state_ is then what the first processor starts with.
 Result<void> Machine::load_guest() {
   if (config_.firmware.present()) {
     cpu::reset_state(boot_state_);
+    boot_state_.gpr[cpu::RDX] = signature();
     return {};
   }
   const boot::LinuxBoot linux_boot{
@@ -237,6 +241,7 @@ Result<void> Machine::power_on() {
   }
   cpu::ArchState waiting;  // application processors
   cpu::reset_state(waiting);
+  waiting.gpr[cpu::RDX] = signature();
   for (cpu::ArchState* state : {&boot_state_, &waiting}) {
     state->tsc_offset = tsc_.offset();
     if (!config_.firmware.present()) state->mtrr_def_type = MTRR_ENABLED_WRITE_BACK;

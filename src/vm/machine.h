@@ -107,6 +107,7 @@ class Machine {
   Result<void> build(const EngineFactory& make_engine);
   Result<void> add_memory();
   Result<void> add_firmware();
+  std::uint32_t signature() const;
   Result<void> load_guest();
   void find_boot_files();
   TimerService& timers();

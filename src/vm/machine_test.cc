@@ -327,11 +327,13 @@ TEST_F(MachineTest, ApplicationProcessorsStartWithASipi) {
     boot_apic.write(0x300, 4, 0x4609);  // SIPI, page 9
   }
   // Not the first sight of it counts but what stays: an INIT taken late would undo the start.
-  const auto code_base = [&m]() -> std::uint64_t {
+  std::uint64_t edx = 0;
+  const auto code_base = [&m, &edx]() -> std::uint64_t {
     m.pause();
     EXPECT_TRUE(m.wait_paused(true, 5s));
     cpu::ArchState state;
     m.vcpu(1).get_state(state);
+    edx = state.gpr[cpu::RDX];
     m.resume();
     EXPECT_TRUE(m.wait_paused(false, 5s));
     return state.segments[cpu::CS].base;
@@ -342,6 +344,9 @@ TEST_F(MachineTest, ApplicationProcessorsStartWithASipi) {
   m.request_stop(0);
   runner.join();
   EXPECT_EQ(base, 0x9000u);
+  const auto cpuid = cpu::CpuidPolicy::make(config.cpu, 2, 1'000'000'000);
+  ASSERT_TRUE(cpuid.ok());
+  EXPECT_EQ(edx, cpuid.value().query(1, 0, {}).eax) << "family, model and stepping";
 }
 
 TEST_F(MachineTest, SaveDisturbRestoreSaveIsEqual) {

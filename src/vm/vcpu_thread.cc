@@ -55,8 +55,13 @@ void begin_vcpu_thread(unsigned index, const char* name) {
 }
 
 VcpuThread::VcpuThread(unsigned index, std::unique_ptr<cpu::Vcpu> vcpu, devices::LocalApic& apic, Idleness& idleness,
-                       ExitListener listener)
-    : index_(index), vcpu_(std::move(vcpu)), apic_(apic), idleness_(idleness), listener_(std::move(listener)) {
+                       std::uint32_t signature, ExitListener listener)
+    : index_(index),
+      signature_(signature),
+      vcpu_(std::move(vcpu)),
+      apic_(apic),
+      idleness_(idleness),
+      listener_(std::move(listener)) {
   apic_.set_kick([this] { wake(); });
 }
 
@@ -277,6 +282,7 @@ void VcpuThread::take_init() {
   cpu::ArchState old, fresh;
   vcpu_->get_state(old);
   cpu::reset_state(fresh);
+  fresh.gpr[cpu::RDX] = signature_;
   fresh.xsave = old.xsave;
   fresh.tsc_offset = old.tsc_offset;
   fresh.tsc_adjust = old.tsc_adjust;
@@ -284,6 +290,9 @@ void VcpuThread::take_init() {
   fresh.mtrr_def_type = old.mtrr_def_type;
   fresh.mtrr_fixed = old.mtrr_fixed;
   fresh.mtrr_variable = old.mtrr_variable;
+  fresh.mcg_status = old.mcg_status;
+  fresh.mcg_ctl = old.mcg_ctl;
+  fresh.mce = old.mce;
   vcpu_->set_state(fresh);
   waiting_for_startup_ = !apic_.bootstrap();
 }

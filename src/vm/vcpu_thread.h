@@ -31,7 +31,7 @@ class VcpuThread {
 
   /// Parked; start() makes the thread. Takes the APIC's kick.
   VcpuThread(unsigned index, std::unique_ptr<cpu::Vcpu> vcpu, devices::LocalApic& apic, Idleness& idleness,
-             ExitListener listener);
+             std::uint32_t signature, ExitListener listener);
   ~VcpuThread();
 
   void start();
@@ -77,6 +77,7 @@ class VcpuThread {
   bool ordered_away() const { return order_.load(std::memory_order_acquire) != Order::Run; }
 
   const unsigned index_;
+  const std::uint32_t signature_;  ///< in EDX after INIT
   const std::unique_ptr<cpu::Vcpu> vcpu_;
   devices::LocalApic& apic_;
   Idleness& idleness_;

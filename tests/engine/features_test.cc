@@ -98,6 +98,8 @@ const std::map<Feature, Probe>& probes() {
       {PSE, cr4(CR4_PSE)},
       {PAE, cr4(CR4_PAE)},
       {PGE, cr4(CR4_PGE)},
+      {MCE, cr4(CR4_MCE)},
+      {MCA, msr(0x179)},
       {PCID, cr4(CR4_PCIDE)},
       {FSGSBASE, cr4(CR4_FSGSBASE)},
       {SMEP, cr4(CR4_SMEP)},

@@ -22,9 +22,9 @@ std::uint64_t cr4_allowed(const CpuidPolicy& p) {
       {Feature::PSE, CR4_PSE},           {Feature::PAE, CR4_PAE},        {Feature::PGE, CR4_PGE},
       {Feature::FXSR, CR4_OSFXSR},       {Feature::SSE, CR4_OSXMMEXCPT}, {Feature::UMIP, CR4_UMIP},
       {Feature::FSGSBASE, CR4_FSGSBASE}, {Feature::PCID, CR4_PCIDE},     {Feature::XSAVE, CR4_OSXSAVE},
-      {Feature::SMEP, CR4_SMEP},         {Feature::SMAP, CR4_SMAP},
+      {Feature::SMEP, CR4_SMEP},         {Feature::SMAP, CR4_SMAP},      {Feature::MCE, CR4_MCE},
   };
-  std::uint64_t allowed = p.family() >= 6 ? CR4_PCE | CR4_MCE : 0;
+  std::uint64_t allowed = p.family() >= 6 ? CR4_PCE : 0;
   for (const auto& row : rows)
     if (has(p, row.feature)) allowed |= row.bits;
   return allowed;

@@ -79,8 +79,7 @@ HostPtr BtVcpu::page_pointer(std::uint64_t address, Access access, bool supervis
 bool BtVcpu::answered_by_device(std::uint64_t address) {
   GuestPhys physical;
   bool faulted;
-  return !page_pointer(address, Access::Read, false, physical, faulted) && !faulted &&
-         !engine_.memory().find(physical);
+  return !page_pointer(address, Access::Read, false, physical, faulted) && !faulted && !engine_.memory().find(physical);
 }
 
 void BtVcpu::physical_read(GuestPhys address, void* out, unsigned size) {

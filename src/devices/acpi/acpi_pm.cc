@@ -22,7 +22,8 @@ constexpr std::uint16_t BM_RLD = 1u << 1;
 using SLP_TYP = Bits<12, 10>;
 constexpr std::uint16_t SLP_EN = 1u << 13;
 
-constexpr unsigned timer_bits = 32;  // FADT: TMR_VAL_EXT; 20 minutes, where 24 bits are over before a busy host looks again
+constexpr unsigned timer_bits =
+    32;  // FADT: TMR_VAL_EXT; 20 minutes, where 24 bits are over before a busy host looks again
 constexpr std::uint64_t ns_per_s = 1'000'000'000;
 __extension__ using Wide = unsigned __int128;
 
