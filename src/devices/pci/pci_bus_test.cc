@@ -7,6 +7,8 @@
 #include <optional>
 #include <vector>
 
+#include "base/manual_timers.h"
+#include "devices/irq/lapic.h"
 #include "devices/pci/host_bridge.h"
 #include "devices/pci/piix.h"
 
@@ -38,8 +40,10 @@ class TestFunction final : public PciFunction {
     add_bar(2, BarKind::Memory64, 0x10000, memory64, true);
     add_bar(4, BarKind::Io, 0x20, io);
     add_msix(2, 5);
+    add_msi();
   }
   using PciFunction::set_intx;
+  using PciFunction::signal_msi;
   using PciFunction::signal_msix;
   TaggedDevice memory{0x11}, memory64{0x22}, io{0x33};
 };
@@ -231,6 +235,24 @@ TEST_F(PciBusTest, MsixIsTheFirstCapability) {
   EXPECT_EQ(read(0x34, 1), 0x40u);
   EXPECT_EQ(read(0x40, 1), 0x11u);
   EXPECT_EQ(read(0x42, 2), 1u);  // two vectors
+}
+
+TEST_F(PciBusTest, AnMsiReachesTheLocalApic) {
+  ManualTimers timers;
+  LocalApic apic{0, apics, timers, nullptr, {}};
+  apic.write(0xf0, 4, 0x1ff);
+  const unsigned msi = read(0x41, 1);  // behind MSI-X
+  ASSERT_EQ(read(msi, 1), pci::CAP_MSI);
+  write(msi + 4, 0xfee0'0000);
+  write(msi + 12, 0x45, 2);
+  write(pci::COMMAND, pci::COMMAND_MASTER, 2);
+  function.signal_msi();
+  EXPECT_EQ(apic.acknowledge(), std::nullopt);  // it is off
+  write(msi + 2, 1, 2);
+  function.set_intx(true);
+  EXPECT_FALSE(lines[1].level);
+  function.signal_msi();
+  EXPECT_EQ(apic.acknowledge(), 0x45);
 }
 
 TEST_F(PciBusTest, EnablingMsixSilencesIntx) {

@@ -43,6 +43,7 @@ inline constexpr std::uint32_t BAR_MEMORY_64 = 2u << 1;
 inline constexpr std::uint32_t BAR_PREFETCHABLE = 1u << 3;
 inline constexpr std::uint32_t ROM_ENABLE = 1u << 0;
 
+inline constexpr std::uint8_t CAP_MSI = 0x05;
 inline constexpr std::uint8_t CAP_VENDOR = 0x09;
 inline constexpr std::uint8_t CAP_MSIX = 0x11;
 

@@ -17,6 +17,8 @@ namespace {
 
 constexpr std::uint16_t MSIX_ENABLE = 1u << 15;
 constexpr std::uint16_t MSIX_FUNCTION_MASK = 1u << 14;
+constexpr std::uint16_t MSI_ENABLE = 1u << 0;
+constexpr std::uint16_t MSI_64_BIT = 1u << 7;
 /// Beyond any physical address a processor can produce.
 constexpr std::uint64_t physical_limit = std::uint64_t{1} << 52;
 
@@ -132,6 +134,14 @@ void PciFunction::add_msix(unsigned vectors, unsigned bar) {
   msix_capability_ = add_capability(CAP_MSIX, body, writable);
 }
 
+void PciFunction::add_msi() {
+  // Message control, address, upper address, data (PCI 3.0 6.8.1)
+  const std::array<std::uint8_t, 12> body{MSI_64_BIT};
+  const std::array<std::uint8_t, 12> writable{MSI_ENABLE, 0,    0xfc, 0xff, 0xff, 0xff,
+                                              0xff,       0xff, 0xff, 0xff, 0xff, 0xff};
+  msi_capability_ = add_capability(CAP_MSI, body, writable);
+}
+
 void PciFunction::make_writable(unsigned offset, unsigned size_bytes, std::uint32_t mask) {
   for (unsigned i = 0; i < size_bytes; ++i) writable_[offset + i] |= static_cast<std::uint8_t>(mask >> (8 * i));
 }
@@ -167,6 +177,7 @@ void PciFunction::write_config(unsigned offset, unsigned size_bytes, std::uint32
     update_intx();
   }
   if (msix_ && overlaps(offset, size_bytes, msix_capability_ + 2, 2)) update_msix_control();
+  if (msi_capability_ && overlaps(offset, size_bytes, msi_capability_ + 2, 2)) update_intx();
 }
 
 std::uint64_t PciFunction::bar_address(unsigned index) const {
@@ -231,11 +242,21 @@ void PciFunction::set_intx(bool level) {
 void PciFunction::update_intx() {
   if (!config(INTERRUPT_PIN, 1)) return;
   // Interrupt Status shows the function's request even while Interrupt Disable keeps it from the pin (6.2.3).
-  const bool level = intx_ && !msix_enabled();
+  const bool level = intx_ && !msix_enabled() && !msi_enabled();
   auto status = static_cast<std::uint8_t>(config_[STATUS] & ~STATUS_INTERRUPT);
   if (level) status |= STATUS_INTERRUPT;
   config_[STATUS] = status;
   if (slot_) slot_->set_intx(level && !(config(COMMAND, 2) & COMMAND_INTX_DISABLE));
+}
+
+bool PciFunction::msi_enabled() const {
+  return msi_capability_ != 0 && (config(msi_capability_ + 2, 2) & MSI_ENABLE) != 0;
+}
+
+void PciFunction::signal_msi() {
+  if (!msi_enabled() || !slot_ || !bus_master()) return;
+  const std::uint64_t upper = config(msi_capability_ + 8, 4);
+  slot_->send_msi(config(msi_capability_ + 4, 4) | upper << 32, config(msi_capability_ + 12, 2));
 }
 
 void PciFunction::signal_msix(unsigned vector) {

@@ -1,7 +1,8 @@
 // PciFunction: configuration space, BARs, capabilities and interrupts of one PCI function, for devices to derive from.
 //
 // State: 256 bytes of configuration space, MSI-X table.
-// Missing: MSI (functions have MSI-X instead), power management, expansion ROMs, PCI Express.
+// Missing: several MSI messages and their masks (functions that want them have MSI-X), power management, expansion
+// ROMs, PCI Express.
 // Differs from the spec: a BAR that would cover another device stays undecoded; Discard and error bits never rise.
 // Spec: PCI Local Bus 3.0, chapter 6.
 #pragma once
@@ -93,6 +94,8 @@ class PciFunction {
                           std::span<const std::uint8_t> writable = {});
   /// MSI-X with table and pending bits in BAR `bar` (Memory32, one page).
   void add_msix(unsigned vectors, unsigned bar);
+  /// MSI with one message and a 64-bit address.
+  void add_msi();
   /// Says in the header that the device has more functions than this one.
   void set_multifunction() { set_config(pci::HEADER_TYPE, 1, 0x80); }
   /// Lets the guest write these bits of a register.
@@ -102,9 +105,12 @@ class PciFunction {
 
   bool bus_master() const { return (config(pci::COMMAND, 2) & pci::COMMAND_MASTER) != 0; }
   bool msix_enabled() const { return msix_ && msix_->enabled(); }
-  /// Drives INTA; reaches the interrupt controller only while MSI-X and Interrupt Disable are off.
+  bool msi_enabled() const;
+  /// Drives INTA; reaches the interrupt controller only while MSI, MSI-X and Interrupt Disable are off.
   void set_intx(bool level);
   void signal_msix(unsigned vector);
+  /// Does nothing while MSI is off.
+  void signal_msi();
 
  private:
   struct Bar {
@@ -136,6 +142,7 @@ class PciFunction {
   unsigned last_capability_ = 0;
   std::unique_ptr<MsixTable> msix_;
   unsigned msix_capability_ = 0;
+  unsigned msi_capability_ = 0;  // 0: there is none
   bool intx_ = false;
   LogLimiter map_failures_;
 };
