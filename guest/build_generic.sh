@@ -25,7 +25,7 @@ mkdir -p "$work/root/lib/modules"
 package=$(debs_depend linux-image-amd64 'linux-image-[0-9][^ ]*-amd64') ||
     { echo "guest: apt knows no linux-image-amd64 (are Debian's sources configured?)" >&2; exit 1; }
 debs_unpack "$work/kernel" "$package"
-for module in e1000 psmouse floppy scsi_common scsi_mod libata libahci ahci crc64 crc64-rocksoft t10-pi sd_mod cdrom sr_mod virtio_balloon; do
+for module in e1000 psmouse floppy scsi_common scsi_mod libata libahci ahci crc64 crc64-rocksoft crct10dif_common crc-t10dif t10-pi sd_mod cdrom sr_mod virtio_balloon; do
     file=$(find "$work/kernel" -name "$module.ko*" | head -n 1)
     case $file in
     *.ko) cp "$file" "$work/root/lib/modules/" ;;

@@ -58,11 +58,12 @@ Result<void> set_format(DiskConfig& disk, std::string_view value) {
 
 Result<void> set_interface(DiskConfig& disk, std::string_view value) {
   if (value == "scsi")
-    return Error(fmt::format("\"{}\" is not in this version of Veneer: use virtio, nvme or ide", value));
-  return choose(
-      disk.interface, value,
-      std::to_array<Word<vm::DiskInterface>>(
-          {{"virtio", vm::DiskInterface::Virtio}, {"nvme", vm::DiskInterface::Nvme}, {"ide", vm::DiskInterface::Ide}}));
+    return Error(fmt::format("\"{}\" is not in this version of Veneer: use virtio, nvme, ahci or ide", value));
+  return choose(disk.interface, value,
+                std::to_array<Word<vm::DiskInterface>>({{"virtio", vm::DiskInterface::Virtio},
+                                                        {"nvme", vm::DiskInterface::Nvme},
+                                                        {"ahci", vm::DiskInterface::Ahci},
+                                                        {"ide", vm::DiskInterface::Ide}}));
 }
 
 Result<void> set_cache(DiskConfig& disk, std::string_view value) {
@@ -163,13 +164,23 @@ Result<void> apply(DiskConfig& disk, const std::string& word) {
 
 const char* const disk_option_help =
     R"(A disk (may be given several times): FILE, and behind it, with commas between:
-format=raw|qcow2, if=virtio|nvme|ide, readonly, snapshot (changes are dropped), cache=writeback|none|writethrough, discard=unmap|ignore, queues=N,
+format=raw|qcow2, if=virtio|nvme|ahci|ide, readonly, snapshot (changes are dropped), cache=writeback|none|writethrough, discard=unmap|ignore, queues=N,
 serial=TEXT, iops=N, bps=SIZE, werror=enospc|stop|report, rerror=report|stop, aio=auto|threads)";
 
-DiskConfig cdrom_drive(std::string path) {
+Result<DiskConfig> parse_cdrom(const std::string& text) {
+  std::vector<std::string> words = {text};
+  if (::access(text.c_str(), F_OK) != 0) words = split_at_commas(text);
   DiskConfig drive;
-  drive.path = std::move(path);
+  drive.path = words.front();
   drive.interface = vm::DiskInterface::Ide;
+  for (std::size_t i = 1; i < words.size(); ++i) {
+    if (!words[i].starts_with("if="))
+      return Error(
+          fmt::format("\"{}\" is not known here (known: if; a comma in a file's name is written twice)", words[i]));
+    TRY_VOID(choose(
+        drive.interface, std::string_view(words[i]).substr(3),
+        std::to_array<Word<vm::DiskInterface>>({{"ide", vm::DiskInterface::Ide}, {"ahci", vm::DiskInterface::Ahci}})));
+  }
   drive.cdrom = true;
   drive.open.read_only = true;
   drive.open.format = disk::Format::Raw;

@@ -8,8 +8,8 @@
 
 namespace veneer::cli {
 
-/// A CD-ROM drive with this image in it.
-vm::DiskConfig cdrom_drive(std::string path);
+/// A CD-ROM drive: "disc.iso", "disc.iso,if=ahci". A file of that name goes before what is behind a comma.
+Result<vm::DiskConfig> parse_cdrom(const std::string& text);
 
 /// A floppy drive with that disk in it, write-protected if the file may not be written.
 vm::DiskConfig floppy_drive(std::string path);

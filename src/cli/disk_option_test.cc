@@ -22,6 +22,16 @@ TEST(DiskOption, WithoutAFormatItIsProbed) { EXPECT_FALSE(parsed("a.img").open.f
 TEST(DiskOption, ACommaInThePathIsWrittenTwice) { EXPECT_EQ(parsed("a,,b.img,readonly").path, "a,b.img"); }
 TEST(DiskOption, Format) { EXPECT_EQ(parsed("a,format=qcow2").open.format, disk::Format::Qcow2); }
 TEST(DiskOption, Interface) { EXPECT_EQ(parsed("a,if=nvme").interface, vm::DiskInterface::Nvme); }
+TEST(DiskOption, Ahci) { EXPECT_EQ(parsed("a,if=ahci").interface, vm::DiskInterface::Ahci); }
+TEST(CdromOption, HangsOnIde) { EXPECT_EQ(parse_cdrom("a.iso").value().interface, vm::DiskInterface::Ide); }
+TEST(CdromOption, MayHangOnAhci) {
+  const auto drive = parse_cdrom("a,,b.iso,if=ahci");
+  ASSERT_TRUE(drive.ok());
+  EXPECT_EQ(drive.value().path, "a,b.iso");
+  EXPECT_EQ(drive.value().interface, vm::DiskInterface::Ahci);
+}
+TEST(CdromOption, HasNoOtherPlace) { EXPECT_FALSE(parse_cdrom("a.iso,if=nvme").ok()); }
+TEST(CdromOption, HasNoOtherKeys) { EXPECT_FALSE(parse_cdrom("a.iso,cache=none").ok()); }
 TEST(DiskOption, ReadOnly) { EXPECT_TRUE(parsed("a,readonly").open.read_only); }
 TEST(DiskOption, ReadOnlyWithAValue) { EXPECT_FALSE(parsed("a,readonly=off").open.read_only); }
 TEST(DiskOption, Snapshot) { EXPECT_TRUE(parsed("a,snapshot").snapshot); }

@@ -311,10 +311,15 @@ void add_run_options(CLI::App& run, RunOptions& options) {
   run.add_option_function<std::vector<std::string>>(
          "--cdrom",
          [&options](const std::vector<std::string>& values) {
-           for (const std::string& value : values) options.config.disks.push_back(cdrom_drive(value));
+           for (const std::string& value : values) {
+             auto drive = parse_cdrom(value);
+             if (!drive) throw CLI::ValidationError("--cdrom", drive.error().message());
+             options.config.disks.push_back(std::move(drive).value());
+           }
          },
-         "A CD-ROM drive with this image (.iso) in it (may be given several times)")
-      ->type_name("FILE")
+         "A CD-ROM drive with this image (.iso) in it (may be given several times); behind it ,if=ide (the default) or "
+         ",if=ahci")
+      ->type_name("FILE[,if=...]")
       ->allow_extra_args(false)
       ->group("Devices");
   run.add_option_function<std::vector<std::string>>(

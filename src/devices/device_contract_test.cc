@@ -251,7 +251,7 @@ struct ApmBench final : Bench {
 struct IdeBench final : Bench {
   IdeBench() {
     EXPECT_TRUE(memory.add("ram", GuestPhys{0}, 0x1000, machine::SlotKind::Ram).ok());
-    channel.attach(0, IdeDriveKind::Disk, disk);
+    channel.attach(0, AtaDriveKind::Disk, disk);
   }
   machine::Device& device() override { return channel; }
   void set_up() override {

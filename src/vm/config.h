@@ -25,13 +25,13 @@ enum class MachineKind : std::uint8_t { Pc, Micro };
 enum class EngineKind : std::uint8_t { Auto, Bt, Kvm };
 
 /// The controller that a disk hangs on.
-enum class DiskInterface : std::uint8_t { Virtio, Nvme, Ide, Floppy };
+enum class DiskInterface : std::uint8_t { Virtio, Nvme, Ide, Floppy, Ahci };
 
 struct DiskConfig {
   std::string path;  ///< a file, a block device, an NBD address, or a seed to make (seed_disk.h)
   disk::OpenOptions open;
   DiskInterface interface = DiskInterface::Virtio;
-  bool cdrom = false;      ///< a CD-ROM drive with this disc in it; Ide only
+  bool cdrom = false;      ///< a CD-ROM drive with this disc in it; Ide and Ahci only
   bool snapshot = false;   ///< what the guest writes is gone afterwards; the file is only read
   unsigned queues = 0;     ///< 0: one for each virtual CPU, up to 16
   std::string serial;      ///< empty: made from its place
@@ -116,6 +116,7 @@ struct MachineConfig {
 /// xAPIC ids are 8 bits and 0xff is broadcast; MADT entries and MP kernels start to differ above that.
 inline constexpr unsigned max_cpus = 255;
 inline constexpr unsigned max_ide_drives = 4;
+inline constexpr unsigned max_ahci_drives = 6;
 inline constexpr unsigned max_floppies = 2;
 inline constexpr unsigned max_disks = 16;  // layout::DISK_SLOT_COUNT
 inline constexpr unsigned max_nets = 4;    // layout::NET_SLOT_COUNT

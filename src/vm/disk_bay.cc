@@ -30,6 +30,7 @@ constexpr unsigned queues_default_max = 16;
 // UEFI's driver (edk2's NvmExpressDxe) takes two queues without asking how many there are.
 constexpr unsigned nvme_queues_least = 2;
 static_assert(layout::DISK_SLOT_COUNT == max_disks);
+static_assert(devices::AhciController::port_count == max_ahci_drives);
 
 std::string size_text(std::uint64_t bytes) {
   if (bytes >= GiB) return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / static_cast<double>(GiB));
@@ -58,9 +59,20 @@ Result<void> check_disc(disk::Image& image, const std::string& path) {
 }
 
 const char* interface_name(const DiskConfig& config) {
-  if (config.cdrom) return "CD-ROM";
-  if (config.interface == DiskInterface::Floppy) return "floppy";
-  return config.interface == DiskInterface::Nvme ? "NVMe" : config.interface == DiskInterface::Ide ? "IDE" : "virtio";
+  if (config.cdrom) return config.interface == DiskInterface::Ahci ? "AHCI CD-ROM" : "CD-ROM";
+  switch (config.interface) {
+    case DiskInterface::Virtio:
+      return "virtio";
+    case DiskInterface::Nvme:
+      return "NVMe";
+    case DiskInterface::Ide:
+      return "IDE";
+    case DiskInterface::Floppy:
+      return "floppy";
+    case DiskInterface::Ahci:
+      return "AHCI";
+  }
+  return "";
 }
 
 const char* cache_name(disk::CacheMode mode) {
@@ -80,7 +92,7 @@ const char* cache_name(disk::CacheMode mode) {
 /// One disk. The controller goes before what it uses.
 struct DiskBay::Bay {
   DiskConfig config;
-  unsigned slot = 0;  // on the PCI bus; of an IDE drive its place: 0 and 1 on the first channel
+  unsigned slot = 0;  // on the PCI bus; of an IDE drive its place: 0 and 1 on the first channel; of AHCI its port
   std::unique_ptr<disk::Disk> disk;
   std::unique_ptr<devices::VirtioBlk> virtio;
   std::unique_ptr<devices::PciFunction> function;
@@ -109,12 +121,13 @@ Result<void> DiskBay::fill(const MachineConfig& config, devices::PciBus& bus, co
 /// The name that Linux will give it, when there are no other disks of that kind; old names for IDE drives.
 std::string DiskBay::next_label(const DiskConfig& disk) const {
   const auto same = std::count_if(bays_.begin(), bays_.end(), [&](const auto& bay) {
-    return bay->config.interface == disk.interface && bay->config.cdrom == disk.cdrom;
+    return bay->config.cdrom == disk.cdrom && (disk.cdrom || bay->config.interface == disk.interface);
   });
   const char letter = static_cast<char>('a' + same);
   if (disk.cdrom) return fmt::format("cd{}", same);
   if (disk.interface == DiskInterface::Floppy) return fmt::format("fd{}", same);
   if (disk.interface == DiskInterface::Nvme) return fmt::format("nvme{}n1", same);
+  if (disk.interface == DiskInterface::Ahci) return fmt::format("sd{}", letter);
   return disk.interface == DiskInterface::Ide ? fmt::format("hd{}", letter) : fmt::format("vd{}", letter);
 }
 
@@ -152,10 +165,23 @@ Result<void> DiskBay::add_ide(Bay& bay, devices::IdeController* controller) {
     if (taken) continue;
     bay.slot = place;
     controller->channel(place / 2).attach(
-        place % 2, bay.config.cdrom ? devices::IdeDriveKind::Cdrom : devices::IdeDriveKind::Disk, *bay.disk);
+        place % 2, bay.config.cdrom ? devices::AtaDriveKind::Cdrom : devices::AtaDriveKind::Disk, *bay.disk);
     return {};
   }
   return Error(fmt::format("a machine has at most {} IDE drives", max_ide_drives));
+}
+
+Result<void> DiskBay::add_ahci(Bay& bay, devices::PciBus& bus, machine::GuestMemory& memory) {
+  const auto before = std::count_if(bays_.begin(), bays_.end(),
+                                    [](const auto& other) { return other->config.interface == DiskInterface::Ahci; });
+  if (before >= max_ahci_drives) return Error(fmt::format("a machine has at most {} AHCI drives", max_ahci_drives));
+  if (!ahci_) {
+    ahci_ = std::make_unique<devices::AhciController>("ahci", memory);
+    bus.plug(layout::AHCI_SLOT, *ahci_);
+  }
+  bay.slot = static_cast<unsigned>(before);
+  ahci_->attach(bay.slot, bay.config.cdrom ? devices::AtaDriveKind::Cdrom : devices::AtaDriveKind::Disk, *bay.disk);
+  return {};
 }
 
 Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted, unsigned slot, devices::PciBus& bus,
@@ -201,6 +227,11 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
   const unsigned queues = wanted.queues != 0 ? wanted.queues : std::clamp(config.cpus, least, queues_default_max);
   if (wanted.interface == DiskInterface::Ide) {
     TRY_VOID(add_ide(*bay, supply.ide));
+    bays_.push_back(std::move(bay));
+    return {};
+  }
+  if (wanted.interface == DiskInterface::Ahci) {
+    TRY_VOID(add_ahci(*bay, bus, supply.memory));
     bays_.push_back(std::move(bay));
     return {};
   }
@@ -320,6 +351,9 @@ std::vector<std::string> DiskBay::boot_paths(BootOrder order) const {
         case DiskInterface::Ide:
           paths.push_back(fmt::format("/pci@i0cf8/ide@{:x},1/drive@{:x}/disk@{:x}", layout::PIIX_SLOT, bay->slot / 2,
                                       bay->slot % 2));
+          break;
+        case DiskInterface::Ahci:
+          paths.push_back(fmt::format("/pci@i0cf8/pci8086,2922@{:x}/drive@{:x}/disk@0", layout::AHCI_SLOT, bay->slot));
           break;
         case DiskInterface::Floppy:
           paths.push_back(fmt::format("/pci@i0cf8/isa@{:x}/fdc@{:04x}/floppy@{:x}", layout::PIIX_SLOT,

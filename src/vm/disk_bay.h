@@ -9,6 +9,7 @@
 
 #include "base/event_loop.h"
 #include "base/result.h"
+#include "devices/ahci/ahci_controller.h"
 #include "devices/floppy/floppy_controller.h"
 #include "devices/ide/ide_controller.h"
 #include "devices/pci/pci_bus.h"
@@ -72,8 +73,10 @@ class DiskBay {
   std::string next_label(const DiskConfig& disk) const;
   Result<void> add_floppy(Bay& bay, devices::FloppyController* controller);
   Result<void> add_ide(Bay& bay, devices::IdeController* controller);
+  Result<void> add_ahci(Bay& bay, devices::PciBus& bus, machine::GuestMemory& memory);
 
   std::vector<std::unique_ptr<Bay>> bays_;
+  std::unique_ptr<devices::AhciController> ahci_;  // with disks on it only
 };
 
 }  // namespace veneer::vm

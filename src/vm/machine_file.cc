@@ -183,7 +183,7 @@ SavedDisk get_disk(machine::SnapshotReader& in) {
   config.open.discard = get_enum(in, disk::DiscardPolicy::Unmap);
   config.open.lock = get_enum(in, disk::LockPolicy::Off);
   in.get(config.open.metadata_cache_bytes);
-  config.interface = get_enum(in, DiskInterface::Floppy);
+  config.interface = get_enum(in, DiskInterface::Ahci);
   config.cdrom = in.get<std::uint8_t>() != 0;
   in.get(config.queues);
   in.get(config.iops);

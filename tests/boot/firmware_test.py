@@ -39,6 +39,12 @@ class Linux(unittest.TestCase):
     def test_nvme_disk(self):
         self.shell_comes("--disk", f"{DISK},if=nvme,snapshot")
 
+    def test_ahci_disk(self):
+        self.shell_comes("--disk", f"{DISK},if=ahci,snapshot")
+
+    def test_ahci_cdrom(self):
+        self.shell_comes("--cdrom", f"{DISC},if=ahci")
+
     def test_cdrom(self):
         self.shell_comes("--cdrom", DISC)
 

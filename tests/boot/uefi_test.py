@@ -49,6 +49,11 @@ class Linux(unittest.TestCase):
             self.check(guest)
             self.power_off(guest)
 
+    def test_ahci_disk(self):
+        with machine("--disk", f"{DISK},if=ahci,snapshot") as guest:
+            self.check(guest)
+            self.power_off(guest)
+
     def test_cdrom(self):
         with machine("--cdrom", DISC) as guest:
             self.check(guest)

@@ -74,6 +74,8 @@ Bench::Bench(const DriveFiles& files, bool firmware) : has_firmware(firmware) {
   drive(vm::DiskInterface::Ide, "disc", true);
   drive(vm::DiskInterface::Floppy, "floppy", false);
   drive(vm::DiskInterface::Floppy, "large", false);
+  drive(vm::DiskInterface::Ahci, "disk", false);
+  drive(vm::DiskInterface::Ahci, "disc", true);
   config_.nets.resize(2);
   for (vm::NetConfig& net : config_.nets) net.user.isolated = true;
   config_.nets[1].model = vm::CardModel::E1000;
@@ -207,7 +209,7 @@ std::uint64_t Bench::address(Choices& choices) {
 
 void Bench::settle() {
   const std::lock_guard hold(lock);
-  for (const char* label : {"vda", "nvme0n1", "hda", "cd0", "fd0", "fd1"})
+  for (const char* label : {"vda", "nvme0n1", "hda", "cd0", "fd0", "fd1", "sda", "cd1"})
     if (disk::Disk* disk = board->disks().find(label)) disk->settle();
 }
 

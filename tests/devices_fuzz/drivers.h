@@ -30,6 +30,7 @@ std::unique_ptr<Driver> make_interrupt_driver();
 std::unique_ptr<Driver> make_virtio_driver();
 std::unique_ptr<Driver> make_nvme_driver();
 std::unique_ptr<Driver> make_e1000_driver();
+std::unique_ptr<Driver> make_ahci_driver();
 std::unique_ptr<Driver> make_ide_driver();
 std::unique_ptr<Driver> make_floppy_driver();
 std::unique_ptr<Driver> make_hpet_driver();

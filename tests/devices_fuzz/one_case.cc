@@ -57,6 +57,7 @@ std::vector<std::unique_ptr<Driver>> all_drivers(bool firmware) {
   drivers.push_back(make_virtio_driver());
   drivers.push_back(make_nvme_driver());
   drivers.push_back(make_e1000_driver());
+  drivers.push_back(make_ahci_driver());
   drivers.push_back(make_ide_driver());
   drivers.push_back(make_floppy_driver());
   drivers.push_back(make_hpet_driver());

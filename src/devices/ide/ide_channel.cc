@@ -1,11 +1,11 @@
-// Registers of an IDE channel, and how data moves.
+// Registers of an IDE channel, and how data moves (ide_commands.cc has how commands begin and end).
 #include "devices/ide/ide_channel.h"
 
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
-#include "devices/ide/ata.h"
+#include "devices/ata/ata.h"
 
 namespace veneer::devices {
 
@@ -17,9 +17,8 @@ IdeChannel::IdeChannel(machine::IrqLine& irq, machine::GuestMemory& memory)
   IdeChannel::reset();
 }
 
-void IdeChannel::attach(unsigned index, IdeDriveKind kind, disk::Backend& backend) {
-  drives_[index].kind = kind;
-  drives_[index].backend = &backend;
+void IdeChannel::attach(unsigned index, AtaDriveKind kind, disk::Backend& backend) {
+  drives_[index].attach(kind, backend);
   set_signature();
 }
 
@@ -40,12 +39,9 @@ void IdeChannel::lower() {
 
 /// What a drive shows after a reset (ATA-6 9.12).
 void IdeChannel::set_signature() {
-  count_[0] = low_[0] = 1;
-  const bool packet = drive().kind == IdeDriveKind::Cdrom;
-  mid_[0] = packet ? 0x14 : 0;
-  high_[0] = packet ? 0xeb : 0;
+  drive().set_signature(registers_);
   error_ = 1;  // diagnostic code: passed
-  status_ = packet ? 0 : DRDY | DSC;
+  status_ = drive().status_after_reset();
 }
 
 std::uint64_t IdeChannel::read(std::uint64_t offset, unsigned size_bytes) {
@@ -67,17 +63,17 @@ std::uint8_t IdeChannel::read_register(unsigned offset) {
   const unsigned older = (device_control_ & HOB) ? 1 : 0;
   switch (offset) {
     case ERROR_FEATURES:
-      return older ? features_[1] : error_;
+      return older ? registers_.features[1] : error_;
     case SECTOR_COUNT:
-      return count_[older];
+      return registers_.count[older];
     case LBA_LOW:
-      return low_[older];
+      return registers_.low[older];
     case LBA_MID:
-      return mid_[older];
+      return registers_.mid[older];
     case LBA_HIGH:
-      return high_[older];
+      return registers_.high[older];
     case DEVICE:
-      return device_ | 0xa0;
+      return registers_.device | 0xa0;
     case STATUS_COMMAND:
       lower();
       return status_;
@@ -90,23 +86,23 @@ void IdeChannel::write_register(unsigned offset, std::uint8_t value) {
   device_control_ = static_cast<std::uint8_t>(device_control_ & ~HOB);  // any write of the command block (ATA-6 7.8.2)
   if (offset == STATUS_COMMAND) return command(value);
   if (status_ & (BSY | DRQ)) return;
-  const auto put = [value](std::uint8_t(&reg)[2]) {
+  const auto put = [value](TaskFile::Pair& reg) {
     reg[1] = reg[0];
     reg[0] = value;
   };
   switch (offset) {
     case ERROR_FEATURES:
-      return put(features_);
+      return put(registers_.features);
     case SECTOR_COUNT:
-      return put(count_);
+      return put(registers_.count);
     case LBA_LOW:
-      return put(low_);
+      return put(registers_.low);
     case LBA_MID:
-      return put(mid_);
+      return put(registers_.mid);
     case LBA_HIGH:
-      return put(high_);
+      return put(registers_.high);
     case DEVICE:
-      device_ = value;
+      registers_.device = value;
       return;
     default:
       return;
@@ -119,8 +115,8 @@ void IdeChannel::write_control(std::uint8_t value) {
   device_control_ = value;
   if (resets) {
     drop_transfer();
-    for (Drive& each : drives_) each.multiple = 0;
-    device_ = 0;
+    for (AtaDrive& each : drives_) each.soft_reset();
+    registers_.device = 0;
     interrupt_ = false;
     status_ = BSY;
   }
@@ -143,7 +139,7 @@ void IdeChannel::write_data(unsigned size_bytes, std::uint64_t value) {
   for (unsigned i = 0; i < size_bytes && position_ < block_end_; ++i)
     buffer_[position_++] = static_cast<std::uint8_t>(value >> (8 * i));
   if (position_ < block_end_) return;
-  if (mode_ == Mode::Packet) return packet();
+  if (mode_ == Mode::Packet) return perform_packet();
   status_ = BSY;
   store(position_);
 }
@@ -172,11 +168,11 @@ void IdeChannel::next_block_in() {
   }
   block_end_ = std::min(position_ + block_bytes_, end_);
   status_ = DRDY | DSC | DRQ;
-  if (drive().kind == IdeDriveKind::Cdrom) {  // the size of each block, and its direction (ATA-6 8.23.6)
+  if (is_cdrom()) {  // the size of each block, and its direction (ATA-6 8.23.6)
     const std::size_t bytes = block_end_ - position_;
-    mid_[0] = static_cast<std::uint8_t>(bytes);
-    high_[0] = static_cast<std::uint8_t>(bytes >> 8);
-    count_[0] = IO_TO_HOST;
+    registers_.mid[0] = static_cast<std::uint8_t>(bytes);
+    registers_.high[0] = static_cast<std::uint8_t>(bytes >> 8);
+    registers_.count[0] = IO_TO_HOST;
   }
   raise();
 }
@@ -204,7 +200,7 @@ void IdeChannel::ask_disk(disk::IoKind kind, std::size_t bytes) {
   request.done = [this, kind, bytes, generation = generation_](disk::IoStatus status) {
     if (generation == generation_) disk_done(status, kind == disk::IoKind::Write, bytes);
   };
-  disk::Backend& backend = *drive().backend;
+  disk::Backend& backend = drive().backend();
   backend.submit(std::move(request));
   backend.start();
 }
@@ -212,10 +208,7 @@ void IdeChannel::ask_disk(disk::IoKind kind, std::size_t bytes) {
 void IdeChannel::disk_done(disk::IoStatus status, bool write, std::size_t bytes) {
   waiting_ = false;
   if (status == disk::IoStatus::Cancelled) return;
-  if (status != disk::IoStatus::Ok) {
-    if (drive().kind == IdeDriveKind::Cdrom) return packet_fail(SENSE_MEDIUM_ERROR, 0x11);  // unrecovered read error
-    return abort(status == disk::IoStatus::ReadOnly ? ABRT : UNC);
-  }
+  if (status != disk::IoStatus::Ok) return fail(drive().failure(status));
   disk_offset_ += bytes;
   disk_left_ -= bytes;
   position_ = 0;
@@ -249,7 +242,7 @@ void IdeChannel::pump_dma() {
   if (mode_ == Mode::DmaIn) {
     if (!bus_master_.to_memory(std::span(buffer_).subspan(position_, end_ - position_))) {
       bus_master_.finish();
-      return drive().kind == IdeDriveKind::Cdrom ? packet_fail(SENSE_ABORTED, 0) : abort(ABRT);
+      return fail(drive().transfer_failure());
     }
     position_ = end_ = 0;
     if (disk_left_ != 0) return fetch();
@@ -258,7 +251,7 @@ void IdeChannel::pump_dma() {
       const auto bytes = static_cast<std::size_t>(std::min<std::uint64_t>(disk_left_, buffer_bytes));
       if (!bus_master_.from_memory(std::span(buffer_).first(bytes))) {
         bus_master_.finish();
-        return abort(ABRT);
+        return fail(drive().transfer_failure());
       }
       return store(bytes);
     }
@@ -272,7 +265,7 @@ void IdeChannel::pump_dma() {
 void IdeChannel::finish_transfer() {
   const Mode mode = std::exchange(mode_, Mode::None);
   position_ = end_ = block_end_ = 0;
-  if (drive().kind == IdeDriveKind::Cdrom) return packet_done();
+  if (is_cdrom()) return packet_done();
   status_ = DRDY | DSC;
   error_ = 0;
   if (mode != Mode::PioIn) raise();  // reading the last block has been announced already
@@ -281,7 +274,7 @@ void IdeChannel::finish_transfer() {
 /// Nothing of the command in progress touches the buffer any more.
 void IdeChannel::drop_transfer() {
   ++generation_;
-  if (waiting_ && drive().backend) drive().backend->settle();
+  if (waiting_ && present()) drive().backend().settle();
   waiting_ = false;
   mode_ = Mode::None;
   position_ = end_ = block_end_ = 0;
@@ -291,16 +284,14 @@ void IdeChannel::drop_transfer() {
 // --- state ---
 
 void IdeChannel::save(machine::SnapshotWriter& out) const {
-  for (const Drive& each : drives_)
-    if (waiting_ && each.backend) each.backend->settle();
+  for (const AtaDrive& each : drives_)
+    if (waiting_ && each.present()) each.backend().settle();
   out.section("ide");
-  for (const auto* pair : {&features_, &count_, &low_, &mid_, &high_})
+  for (const auto* pair : {&registers_.features, &registers_.count, &registers_.low, &registers_.mid, &registers_.high})
     for (const std::uint8_t value : *pair) out.put(value);
-  for (const std::uint8_t value : {device_, status_, error_, device_control_}) out.put(value);
+  for (const std::uint8_t value : {registers_.device, status_, error_, device_control_}) out.put(value);
   out.put(static_cast<std::uint8_t>(interrupt_));
-  for (const Drive& each : drives_)
-    for (const std::uint8_t value : {each.multiple, each.transfer_mode, each.sense_key, each.sense_code})
-      out.put(value);
+  for (const AtaDrive& each : drives_) each.save(out);
   out.put(static_cast<std::uint8_t>(mode_));
   for (const std::uint64_t value : {std::uint64_t{position_}, std::uint64_t{end_}, std::uint64_t{block_end_},
                                     std::uint64_t{block_bytes_}, disk_offset_, disk_left_})
@@ -312,18 +303,17 @@ void IdeChannel::save(machine::SnapshotWriter& out) const {
 void IdeChannel::restore(machine::SnapshotReader& in) {
   drop_transfer();
   in.section("ide");
-  for (auto* pair : {&features_, &count_, &low_, &mid_, &high_})
+  for (auto* pair : {&registers_.features, &registers_.count, &registers_.low, &registers_.mid, &registers_.high})
     for (std::uint8_t& value : *pair) in.get(value);
-  for (std::uint8_t* value : {&device_, &status_, &error_, &device_control_}) in.get(*value);
+  for (std::uint8_t* value : {&registers_.device, &status_, &error_, &device_control_}) in.get(*value);
   interrupt_ = in.get<std::uint8_t>() != 0;
-  for (Drive& each : drives_)
-    for (std::uint8_t* value : {&each.multiple, &each.transfer_mode, &each.sense_key, &each.sense_code}) in.get(*value);
+  for (AtaDrive& each : drives_) each.restore(in);
   const auto mode = in.get<std::uint8_t>();
   for (std::size_t* value : {&position_, &end_, &block_end_, &block_bytes_})
     *value = static_cast<std::size_t>(in.get<std::uint64_t>());
   in.get(disk_offset_);
   in.get(disk_left_);
-  const std::uint64_t size = drive().backend ? drive().backend->size_bytes() : 0;
+  const std::uint64_t size = present() ? drive().backend().size_bytes() : 0;
   const auto is = [mode](Mode which) { return mode == static_cast<std::uint8_t>(which); };
   const bool in_data = is(Mode::PioIn) || is(Mode::DmaIn);
   // What is left from earlier commands, maybe of the other drive, means nothing.
@@ -345,16 +335,12 @@ void IdeChannel::restore(machine::SnapshotReader& in) {
 }
 
 void IdeChannel::reset() {
-  for (const Drive& each : drives_)
-    if (each.backend) each.backend->cancel();
+  for (const AtaDrive& each : drives_)
+    if (each.present()) each.backend().cancel();
   drop_transfer();
-  for (Drive& each : drives_) {
-    each.multiple = 0;
-    each.sense_key = each.sense_code = 0;
-    each.transfer_mode = 0x45;
-  }
-  for (auto* pair : {&features_, &count_, &low_, &mid_, &high_}) (*pair)[0] = (*pair)[1] = 0;
-  device_ = device_control_ = 0;
+  for (AtaDrive& each : drives_) each.reset();
+  registers_ = {};
+  device_control_ = 0;
   interrupt_ = false;
   block_bytes_ = 0;
   disk_offset_ = 0;

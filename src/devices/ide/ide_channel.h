@@ -1,7 +1,7 @@
 // One channel of an IDE controller with up to two drives: disks and CD-ROMs.
 //
 // State: task file, drives' settings, the transfer in progress with its data.
-// Missing: SMART, security, tagged queues, host protected areas; CD audio and raw sectors.
+// Missing: tagged queues, overlapped commands.
 // Differs from the spec: both drives share one task file, as software that selects a drive first cannot tell.
 // Spec: ATA/ATAPI-6 (T13 1410D); MMC-3 for the CD-ROM's packets.
 #pragma once
@@ -12,21 +12,19 @@
 #include <string>
 #include <vector>
 
+#include "devices/ata/ata_drive.h"
 #include "devices/ide/bus_master.h"
-#include "disk/io/backend.h"
 #include "machine/device.h"
 #include "machine/irq_line.h"
 
 namespace veneer::devices {
-
-enum class IdeDriveKind : std::uint8_t { None, Disk, Cdrom };
 
 class IdeChannel final : public machine::Device {
  public:
   IdeChannel(machine::IrqLine& irq, machine::GuestMemory& memory);
 
   /// While the machine is put together; `index` 0 is the master.
-  void attach(unsigned index, IdeDriveKind kind, disk::Backend& backend);
+  void attach(unsigned index, AtaDriveKind kind, disk::Backend& backend);
   BusMaster& bus_master() { return bus_master_; }
   /// The one port of the control block, which has no state of its own.
   machine::Device& control_port() { return control_; }
@@ -40,16 +38,6 @@ class IdeChannel final : public machine::Device {
 
  private:
   static constexpr std::size_t buffer_bytes = 64 * KiB;
-  static constexpr std::size_t ata_sector = 512, cd_sector = 2048;
-  static constexpr unsigned heads = 16, sectors_per_track = 63;
-
-  struct Drive {
-    IdeDriveKind kind = IdeDriveKind::None;
-    disk::Backend* backend = nullptr;
-    std::uint8_t multiple = 0;          ///< sectors in a block of READ MULTIPLE; 0: not set
-    std::uint8_t transfer_mode = 0x45;  ///< as SET FEATURES has it: ultra DMA 5
-    std::uint8_t sense_key = 0, sense_code = 0;
-  };
   struct Control final : machine::ByteDevice {
     explicit Control(IdeChannel& owner) : channel(owner) {}
     std::uint8_t read_byte(unsigned) override { return channel.selected_status(); }
@@ -62,9 +50,10 @@ class IdeChannel final : public machine::Device {
   /// Where the data of the command in progress goes.
   enum class Mode : std::uint8_t { None, PioIn, PioOut, DmaIn, DmaOut, Packet, count };
 
-  Drive& drive() { return drives_[(device_ >> 4) & 1]; }
-  const Drive& drive() const { return drives_[(device_ >> 4) & 1]; }
-  bool present() const { return drive().kind != IdeDriveKind::None; }
+  AtaDrive& drive() { return drives_[(registers_.device >> 4) & 1]; }
+  const AtaDrive& drive() const { return drives_[(registers_.device >> 4) & 1]; }
+  bool present() const { return drive().present(); }
+  bool is_cdrom() const { return drive().kind() == AtaDriveKind::Cdrom; }
 
   // Registers
   std::uint8_t selected_status() const { return present() ? status_ : 0; }
@@ -80,26 +69,15 @@ class IdeChannel final : public machine::Device {
 
   // Commands
   void command(std::uint8_t value);
-  void ata_command(std::uint8_t value);
-  void atapi_command(std::uint8_t value);
+  void perform(const AtaAction& action);
+  void perform_packet();
   void succeed();
   void abort(std::uint8_t error);
-  void identify_disk();
-  void identify_cdrom();
-  void transfer_sectors(bool wide, bool write, bool dma, unsigned block_sectors);
-  bool take_address(bool wide, std::uint64_t& sector, std::uint64_t& count) const;
-  void flush();
-  void set_features();
-
-  // Packets
-  void packet();
-  void packet_reply(std::span<const std::uint8_t> data, std::size_t limit);
-  void packet_read(std::uint64_t sector, std::uint64_t count);
-  void packet_fail(std::uint8_t key, std::uint8_t code);
+  void fail(const AtaAction& failure);
   void packet_done();
-  void packet_toc();
-  void packet_mode_sense(unsigned header_bytes, std::size_t limit);
-  std::uint64_t cd_sectors() const { return drive().backend->size_bytes() / cd_sector; }
+  void flush();
+  void take_reply(const AtaAction& action);
+  void take_range(const AtaAction& action);
 
   // Transfers
   void start_in(Mode mode, std::size_t block_bytes);
@@ -118,11 +96,10 @@ class IdeChannel final : public machine::Device {
   machine::IrqLine& irq_;
   BusMaster bus_master_;
   Control control_{*this};
-  std::array<Drive, 2> drives_;
+  std::array<AtaDrive, 2> drives_{AtaDrive(AtaLink::Parallel), AtaDrive(AtaLink::Parallel)};
 
-  // The task file; [1] is what was written before (LBA48).
-  std::uint8_t features_[2] = {}, count_[2] = {}, low_[2] = {}, mid_[2] = {}, high_[2] = {};
-  std::uint8_t device_ = 0, status_ = 0, error_ = 0, device_control_ = 0;
+  TaskFile registers_;
+  std::uint8_t status_ = 0, error_ = 0, device_control_ = 0;
   bool interrupt_ = false;
 
   Mode mode_ = Mode::None;

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "devices/ide/ata.h"
+#include "devices/ata/ata.h"
 #include "devices/ide/ide_controller.h"
 #include "devices/testing/fake_backend.h"
 #include "devices/testing/fakes.h"
@@ -22,8 +22,8 @@ class IdeTest : public ::testing::Test {
     EXPECT_TRUE(memory.add("ram", GuestPhys{0}, 0x10'0000, machine::SlotKind::Ram).ok());
     for (std::size_t i = 0; i < disk.bytes.size(); ++i) disk.bytes[i] = static_cast<std::byte>(i / 512 + i);
     for (std::size_t i = 0; i < disc.bytes.size(); ++i) disc.bytes[i] = static_cast<std::byte>(i / 2048 + 3 * i);
-    channel.attach(0, IdeDriveKind::Disk, disk);
-    channel.attach(1, IdeDriveKind::Cdrom, disc);
+    channel.attach(0, AtaDriveKind::Disk, disk);
+    channel.attach(1, AtaDriveKind::Cdrom, disc);
     channel.reset();
   }
   void start(std::uint8_t command, std::uint32_t lba, std::uint8_t count) {
@@ -124,7 +124,7 @@ class DeepBackend final : public testing::FakeBackend {
 TEST_F(IdeTest, LongCommandsOfDisksThatAnswerAtOnceNeedNoDeepStack) {
   DeepBackend deep(0x1'0000 * 512);
   IdeChannel with_deep{irq, memory};
-  with_deep.attach(0, IdeDriveKind::Disk, deep);
+  with_deep.attach(0, AtaDriveKind::Disk, deep);
   with_deep.reset();
   // Descriptors of 64 KiB each, all of the same RAM; the table ends with the command.
   for (std::uint32_t i = 0; i < 512; ++i) {
@@ -234,7 +234,7 @@ TEST_F(IdeTest, AnswersOfTheDiskAfterAResetCountForNothing) {
 
 TEST_F(IdeTest, AnAbsentDriveReadsAsZero) {
   IdeChannel alone{irq, memory};
-  alone.attach(0, IdeDriveKind::Disk, disk);
+  alone.attach(0, AtaDriveKind::Disk, disk);
   out8(alone, DEVICE, 0x10);
   EXPECT_EQ(in8(alone, STATUS_COMMAND), 0);
 }

@@ -1,7 +1,27 @@
 // Registers and bits of the ATA command and control blocks (ATA/ATAPI-6 chapter 7).
 #pragma once
 
+#include <array>
 #include <cstdint>
+
+namespace veneer::devices {
+
+/// The registers that a command is given, and answers in. [1] of each is what was written before (48-bit addresses,
+/// ATA-6 6.2).
+struct TaskFile {
+  using Pair = std::array<std::uint8_t, 2>;
+  Pair features{}, count{}, low{}, mid{}, high{};
+  std::uint8_t device = 0;
+
+  std::uint64_t address48() const {
+    return low[0] | std::uint64_t{mid[0]} << 8 | std::uint64_t{high[0]} << 16 | std::uint64_t{low[1]} << 24 |
+           std::uint64_t{mid[1]} << 32 | std::uint64_t{high[1]} << 40;
+  }
+  std::uint16_t count16() const { return static_cast<std::uint16_t>(count[0] | count[1] << 8); }
+  std::uint16_t features16() const { return static_cast<std::uint16_t>(features[0] | features[1] << 8); }
+};
+
+}  // namespace veneer::devices
 
 namespace veneer::devices::ata {
 

@@ -3,8 +3,7 @@
 #include <array>
 #include <cstring>
 
-#include "devices/ide/ata.h"
-#include "devices/ide/ide_channel.h"
+#include "devices/ata/ata_drive.h"
 
 namespace veneer::devices {
 
@@ -43,118 +42,88 @@ void put32(std::uint8_t* at, std::uint32_t value) {
 
 }  // namespace
 
-void IdeChannel::packet_done() {
-  mode_ = Mode::None;
-  count_[0] = COMMAND_PHASE | IO_TO_HOST;
-  status_ = DRDY | DSC;
-  error_ = 0;
-  raise();
-}
-
-void IdeChannel::packet_fail(std::uint8_t key, std::uint8_t code) {
-  drive().sense_key = key;
-  drive().sense_code = code;
-  count_[0] = COMMAND_PHASE | IO_TO_HOST;
-  abort(static_cast<std::uint8_t>(key << 4 | ABRT));
+AtaAction AtaDrive::packet_failure(std::uint8_t key, std::uint8_t code) {
+  sense_key_ = key;
+  sense_code_ = code;
+  return {.kind = AtaAction::Kind::Failed, .error = static_cast<std::uint8_t>(key << 4 | ABRT)};
 }
 
 /// Data that is not on the disc, cut where the command says.
-void IdeChannel::packet_reply(std::span<const std::uint8_t> data, std::size_t limit) {
+AtaAction AtaDrive::reply(std::span<const std::uint8_t> data, std::size_t limit) {
   const std::size_t size = std::min(data.size(), limit);
-  if (size == 0) return packet_done();
-  std::memcpy(buffer_.data(), data.data(), size);
-  position_ = 0;
-  end_ = size;
-  disk_left_ = 0;
-  const bool dma = (features_[0] & 1) != 0;
-  // The host's limit for one block; an odd one counts as one less, and 0 as the most (ATA-6 8.23.5).
-  std::size_t block = (mid_[0] | std::size_t{high_[0]} << 8) & 0xfffe;
-  if (block == 0) block = 0xfffe;
-  start_in(dma ? Mode::DmaIn : Mode::PioIn, block);
+  if (size == 0) return {};
+  std::memcpy(reply_.data(), data.data(), size);
+  return {.kind = AtaAction::Kind::Reply, .reply = std::span(reply_).first(size)};
 }
 
-void IdeChannel::packet_read(std::uint64_t sector, std::uint64_t count) {
-  if (sector > cd_sectors() || count > cd_sectors() - sector) return packet_fail(SENSE_ILLEGAL_REQUEST, OUT_OF_RANGE);
-  if (count == 0) return packet_done();
-  disk_offset_ = sector * cd_sector;
-  disk_left_ = count * cd_sector;
-  position_ = end_ = 0;
-  const bool dma = (features_[0] & 1) != 0;
-  std::size_t block = (mid_[0] | std::size_t{high_[0]} << 8) & 0xfffe;
-  if (block == 0) block = 0xfffe;
-  if (dma) {
-    mode_ = Mode::DmaIn;
-    block_bytes_ = block;
-    return fetch();
-  }
-  start_in(Mode::PioIn, block);
+AtaAction AtaDrive::read_disc(std::uint64_t sector, std::uint64_t count) {
+  if (sector > disc_sectors() || count > disc_sectors() - sector)
+    return packet_failure(SENSE_ILLEGAL_REQUEST, OUT_OF_RANGE);
+  if (count == 0) return {};
+  return {.kind = AtaAction::Kind::Read, .offset = sector * cd_sector_bytes, .bytes = count * cd_sector_bytes};
 }
 
-void IdeChannel::packet() {
-  std::array<std::uint8_t, 12> p{};
-  std::memcpy(p.data(), buffer_.data(), p.size());
-  position_ = end_ = block_end_ = 0;
+AtaAction AtaDrive::packet(std::span<const std::uint8_t, packet_bytes> p) {
   switch (p[0]) {
     case TEST_UNIT_READY:
     case START_STOP:
     case PREVENT_REMOVAL:
     case SEEK:
     case SET_SPEED:
-      return packet_done();
+      return {};
     case REQUEST_SENSE: {
-      std::array<std::uint8_t, 18> sense{0x70, 0, drive().sense_key, 0, 0, 0, 0, 10};
-      sense[12] = drive().sense_code;
-      drive().sense_key = drive().sense_code = 0;
-      return packet_reply(sense, p[4]);
+      std::array<std::uint8_t, 18> sense{0x70, 0, sense_key_, 0, 0, 0, 0, 10};
+      sense[12] = sense_code_;
+      sense_key_ = sense_code_ = 0;
+      return reply(sense, p[4]);
     }
     case INQUIRY: {
       std::array<std::uint8_t, 36> inquiry{5, 0x80, 0, 0x21, 31};  // CD-ROM, removable, ATAPI
       std::memcpy(&inquiry[8], "VENEER  CD-ROM          1.0 ", 28);
-      return packet_reply(inquiry, p[4]);
+      return reply(inquiry, p[4]);
     }
     case READ_CAPACITY: {
       std::array<std::uint8_t, 8> capacity{};
-      put32(&capacity[0], static_cast<std::uint32_t>(std::max<std::uint64_t>(cd_sectors(), 1) - 1));
-      put32(&capacity[4], cd_sector);
-      return packet_reply(capacity, capacity.size());
+      put32(&capacity[0], static_cast<std::uint32_t>(std::max<std::uint64_t>(disc_sectors(), 1) - 1));
+      put32(&capacity[4], cd_sector_bytes);
+      return reply(capacity, capacity.size());
     }
     case READ_10:
-      return packet_read(be32(&p[2]), be16(&p[7]));
+      return read_disc(be32(&p[2]), be16(&p[7]));
     case READ_12:
-      return packet_read(be32(&p[2]), be32(&p[6]));
+      return read_disc(be32(&p[2]), be32(&p[6]));
     case READ_TOC:
-      return packet_toc();
+      return read_toc(p);
     case MODE_SENSE_6:
-      return packet_mode_sense(4, p[4]);
+      return mode_sense(p[2] & 0x3f, 4, p[4]);
     case MODE_SENSE_10:
-      return packet_mode_sense(8, be16(&p[7]));
+      return mode_sense(p[2] & 0x3f, 8, be16(&p[7]));
     case GET_CONFIGURATION: {
       std::array<std::uint8_t, 8> header{0, 0, 0, 4, 0, 0, 0, 8};  // current profile: CD-ROM
-      return packet_reply(header, be16(&p[7]));
+      return reply(header, be16(&p[7]));
     }
     case GET_EVENT_STATUS: {
-      if (!(p[1] & 1)) return packet_fail(SENSE_ILLEGAL_REQUEST, INVALID_FIELD);  // polled only
-      const std::array<std::uint8_t, 8> media{0, 6, 4, 0x10, 0, 2, 0, 0};         // no event; a disc is in
+      if (!(p[1] & 1)) return packet_failure(SENSE_ILLEGAL_REQUEST, INVALID_FIELD);  // polled only
+      const std::array<std::uint8_t, 8> media{0, 6, 4, 0x10, 0, 2, 0, 0};            // no event; a disc is in
       const std::array<std::uint8_t, 4> none{0, 2, 0x80, 0x10};
-      if (p[4] & 0x10) return packet_reply(media, be16(&p[7]));
-      return packet_reply(none, be16(&p[7]));
+      if (p[4] & 0x10) return reply(media, be16(&p[7]));
+      return reply(none, be16(&p[7]));
     }
     case READ_DISC_INFORMATION: {
       std::array<std::uint8_t, 34> disc{0, 32, 0x0e, 1, 1, 1, 1};  // complete, one session, one track
-      return packet_reply(disc, be16(&p[7]));
+      return reply(disc, be16(&p[7]));
     }
     case MECHANISM_STATUS: {
       const std::array<std::uint8_t, 8> status{0, 0, 0, 0, 0, 1};
-      return packet_reply(status, be16(&p[8]));
+      return reply(status, be16(&p[8]));
     }
     default:
-      return packet_fail(SENSE_ILLEGAL_REQUEST, INVALID_COMMAND);
+      return packet_failure(SENSE_ILLEGAL_REQUEST, INVALID_COMMAND);
   }
 }
 
 /// One data track and the lead-out.
-void IdeChannel::packet_toc() {
-  const std::uint8_t* p = buffer_.data();
+AtaAction AtaDrive::read_toc(std::span<const std::uint8_t, packet_bytes> p) {
   const bool msf = (p[1] & 2) != 0;
   unsigned format = p[2] & 0xfu;
   if (format == 0) format = p[9] >> 6;  // where older software puts it
@@ -169,20 +138,19 @@ void IdeChannel::packet_toc() {
   if (format == 0) {
     std::array<std::uint8_t, 20> toc{0, 18, 1, 1, 0, 0x14, 1, 0, 0, 0, 0, 0, 0, 0x16, 0xaa};
     address(&toc[8], 0);
-    address(&toc[16], cd_sectors());
-    return packet_reply(toc, limit);
+    address(&toc[16], disc_sectors());
+    return reply(toc, limit);
   }
   if (format == 1) {  // sessions: one
     std::array<std::uint8_t, 12> sessions{0, 10, 1, 1, 0, 0x14, 1};
     address(&sessions[8], 0);
-    return packet_reply(sessions, limit);
+    return reply(sessions, limit);
   }
-  packet_fail(SENSE_ILLEGAL_REQUEST, INVALID_FIELD);
+  return packet_failure(SENSE_ILLEGAL_REQUEST, INVALID_FIELD);
 }
 
 /// Header, and the page of capabilities (MMC-3 6.3.11) or of error recovery.
-void IdeChannel::packet_mode_sense(unsigned header_bytes, std::size_t limit) {
-  const unsigned page = buffer_[2] & 0x3f;
+AtaAction AtaDrive::mode_sense(unsigned page, unsigned header_bytes, std::size_t limit) {
   std::array<std::uint8_t, 64> data{};
   std::size_t end = header_bytes;
   const auto add = [&](std::span<const std::uint8_t> bytes) {
@@ -194,7 +162,7 @@ void IdeChannel::packet_mode_sense(unsigned header_bytes, std::size_t limit) {
                                                   0x02, 0xc2, 0,    2, 2, 0,    0x02, 0xc2};
   if (page == 0x01 || page == 0x3f) add(recovery);
   if (page == 0x2a || page == 0x3f) add(capabilities);
-  if (end == header_bytes) return packet_fail(SENSE_ILLEGAL_REQUEST, INVALID_FIELD);
+  if (end == header_bytes) return packet_failure(SENSE_ILLEGAL_REQUEST, INVALID_FIELD);
   if (header_bytes == 8) {
     data[1] = static_cast<std::uint8_t>(end - 2);
     data[2] = 0x01;  // a CD with data
@@ -202,7 +170,7 @@ void IdeChannel::packet_mode_sense(unsigned header_bytes, std::size_t limit) {
     data[0] = static_cast<std::uint8_t>(end - 1);
     data[1] = 0x01;
   }
-  packet_reply(std::span(data).first(end), limit);
+  return reply(std::span(data).first(end), limit);
 }
 
 }  // namespace veneer::devices
