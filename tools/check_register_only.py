@@ -35,7 +35,7 @@ STOPS = {
 VECTOR_REGISTER = [r"^veneer_bt_(?:store|load)_(?:ymm|zmm|opmask|mmx)$"]
 INDIRECT = {
     r"BtVcpu::callout\(": [CALLOUT],
-    r"BtVcpu::take_events\(": [r"^veneer::vm::Mainboard::interrupts\(", r"^veneer::devices::LocalApic::interrupt_pending\(",
+    r"BtVcpu::take_events(?:_under_svm)?\(": [r"^veneer::vm::Mainboard::interrupts\(", r"^veneer::devices::LocalApic::interrupt_pending\(",
                               r"^veneer::devices::LocalApic::nmi_pending\(", r"^veneer::devices::LocalApic::take_unhalt\("],
     # vector_registers.h: one register is stored or loaded, none other touched.
     r"::callout_gather\(": VECTOR_REGISTER,

@@ -31,6 +31,7 @@ enum class Event : std::uint32_t {
   Invalidate, ///< translations were thrown away; value: guest-physical address; detail: bytes
   HostFault,  ///< a host signal hit translated code; value: host address; detail: signal
   Kick,       ///< the vCPU left translated code because it was kicked
+  GuestExit,  ///< #VMEXIT; value: EXITINFO2; detail: exit code
   Note,       ///< anything else; value and detail are free
 };
 

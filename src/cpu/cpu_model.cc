@@ -130,6 +130,11 @@ constexpr Dependency dependencies[] = {
     {Feature::AMD_IBRS, Feature::MSR},
     {Feature::ARCH_CAPABILITIES, Feature::MSR},
     {Feature::OSVW, Feature::MSR},
+    {Feature::SVM, Feature::LONG_MODE},
+    {Feature::NPT, Feature::SVM},
+    {Feature::NRIP_SAVE, Feature::SVM},
+    {Feature::VMCB_CLEAN, Feature::SVM},
+    {Feature::FLUSHBYASID, Feature::SVM},
 };
 
 /// A model's features: those of `base`, `more`, and for `modern` ones all of the engine's, vendor's and machine's own.
@@ -181,8 +186,15 @@ constexpr Model host{"host", "what this host has and Veneer can offer (the defau
 
 constexpr const Model* models[] = {&host, &v1, &v2, &v3, &v4, &i486, &pentium3, &core2duo};
 
+/// What comes with +svm, all of it unless switched off by name.
+FeatureSet nested_features() {
+  FeatureSet set;
+  for (std::size_t i = 0; i < feature_count; ++i) set.set(i, feature_bits[i].source == FeatureSource::Nested);
+  return set;
+}
+
 FeatureSet features_of(const Model& model, const FeatureSet& available) {
-  if (&model == &host) return available;
+  if (&model == &host) return available & ~nested_features();
   FeatureSet set;
   for (const Model* level = &model; level != nullptr; level = level->base)
     for (const Feature feature : level->more) set.set(index_of(feature));
@@ -200,6 +212,8 @@ FeatureSet features_of(const Model& model, const FeatureSet& available) {
         break;
       case FeatureSource::Behaviour:
         set.set(i, available.test(i) && model.modern);
+        break;
+      case FeatureSource::Nested:
         break;
     }
   }
@@ -299,7 +313,14 @@ bool switchable(Feature feature) {
 
 Result<FeatureSet> CpuChoice::features(const FeatureSet& available) const {
   const Model& chosen = *models[model];
-  const FeatureSet wanted = without_orphans(features_of(chosen, available) & ~off);
+  const bool svm = on.test(index_of(SVM));
+  if ((on & nested_features()).any() && (chosen.identity.intel_vendor || !available.test(index_of(SVM))))
+    return Error(
+        fmt::format("--cpu {}: svm is AMD's, and this processor's vendor is another; VMX, Intel's kind, is not offered. "
+                    "Use --cpu host or x86-64-v1 to v4 on an AMD host",
+                    text));
+  const FeatureSet wanted =
+      without_orphans((features_of(chosen, available) | (svm ? nested_features() : FeatureSet())) & ~off);
   if (const FeatureSet missing = wanted & ~available; missing.any())
     return Error(fmt::format("--cpu {}: this host lacks {}; choose another model or switch these off (-{})",
                              chosen.name, listed(missing), feature_name(feature_at(missing._Find_first()))));

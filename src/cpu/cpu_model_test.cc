@@ -39,6 +39,17 @@ TEST(CpuModel, HowTheHostBehavesCannotBeSwitched) {
   EXPECT_NE(complaint("host,-misalignsse").find("cannot be switched"), std::string::npos);
 }
 
+TEST(CpuModel, SvmIsOffUnlessAskedFor) { EXPECT_FALSE(has(processor("host"), Feature::SVM)); }
+TEST(CpuModel, IntelsProcessorsHaveNoSvm) {
+  EXPECT_NE(complaint("core2duo,+svm").find("svm is AMD's"), std::string::npos);
+}
+TEST(CpuModel, SvmBringsNestedPagingUnlessThatIsOff) {
+  if (!host_features(1).test(static_cast<std::size_t>(Feature::SVM))) GTEST_SKIP() << "the host is not AMD's";
+  EXPECT_TRUE(has(processor("host,+svm"), Feature::NPT));
+  EXPECT_FALSE(has(processor("host,+svm,-npt"), Feature::NPT));
+  EXPECT_EQ(processor("host,+svm").query(0x8000000a, 0, {}).ebx, svm_asids);
+}
+
 TEST(CpuModel, LinuxAndQemuNamesAreKnown) {
   EXPECT_FALSE(has(processor("host,-pni"), Feature::SSE3));
   EXPECT_FALSE(has(processor("host,-sse3"), Feature::SSE3));

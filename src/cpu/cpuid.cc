@@ -142,6 +142,7 @@ class Builder {
     add_hypervisor();
     add_frequencies();
     add_sizes();
+    add_svm();
     cut();
     return std::move(leaves_);
   }
@@ -328,6 +329,13 @@ class Builder {
     if (amd_) sizes.ecx = id_bits(vcpus_) << 12 | std::min(vcpus_ - 1, 255u);
   }
 
+  void add_svm() {
+    if (!has(Feature::SVM)) return;
+    constexpr std::uint32_t revision = 1;
+    at(0x8000000a).eax = revision;
+    at(0x8000000a).ebx = svm_asids;
+  }
+
   /// Old processors end early, and what they end with nobody has described.
   void cut() {
     const std::uint32_t basic = at(0).eax, extended = max_extended_leaf();
@@ -388,6 +396,7 @@ FeatureSet host_features(unsigned vcpus) {
       case FeatureSource::Intel:
         return !amd;
       case FeatureSource::Amd:
+      case FeatureSource::Nested:
         return amd;
     }
     return false;

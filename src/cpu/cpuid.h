@@ -16,6 +16,9 @@ struct CpuidResult {
 
 struct CpuChoice;
 
+/// Address spaces that SVM's TLB tags tell apart, 0 being the host's (CPUID Fn8000_000A EBX).
+inline constexpr std::uint32_t svm_asids = 1u << 14;
+
 /// A fixed table of leaves, made once before vCPUs run. Dynamic bits (OSXSAVE, APIC id, APIC enable, XSAVE sizes)
 /// are filled in by query().
 class CpuidPolicy {

@@ -17,7 +17,7 @@ enum class Feature : std::uint8_t {
 };
 
 /// Who provides a feature (cpuid_features.inc).
-enum class FeatureSource : std::uint8_t { Host, Engine, Topology, Intel, Amd, Behaviour };
+enum class FeatureSource : std::uint8_t { Host, Engine, Topology, Intel, Amd, Nested, Behaviour };
 
 struct FeatureBit {
   const char* name;

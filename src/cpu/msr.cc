@@ -45,6 +45,8 @@ constexpr std::uint64_t osvw_length = 4;             // four errata documented, 
 constexpr std::uint64_t STEAL_TIME_RESERVED = 0x3e;  // bit 0 enables, the page is 64-aligned
 constexpr std::uint64_t MCG_CTL_P = bit(8);
 constexpr std::uint64_t low_32 = 0xffffffff;
+// APM 2 15.30.1; DPD, R_INIT and DIS_A20M are kept and mean nothing here.
+constexpr std::uint64_t VM_CR_LOCK = bit(3), VM_CR_SVMDIS = bit(4), VM_CR_WRITABLE = 0x1f;
 
 constexpr std::uint64_t canonical_bits = 48;
 
@@ -77,8 +79,8 @@ constexpr MsrRow amd(MsrRow row) {
   return row;
 }
 constexpr MsrRow special(std::uint32_t index, const char* name, MsrKind kind, Field field,
-                         MsrCheck check = MsrCheck::Any) {
-  return {index, name, kind, check, ~std::uint64_t{0}, 0, field};
+                         MsrCheck check = MsrCheck::Any, std::uint64_t writable = ~std::uint64_t{0}) {
+  return {index, name, kind, check, writable, 0, field};
 }
 
 #define FIELD(member) [](ArchState& state) -> std::uint64_t& { return state.member; }
@@ -189,6 +191,8 @@ constexpr MsrRow rows[] = {
     amd(ignored(0xc0010020, "PATCH_LOADER")),
     amd(ignored(0xc0010055, "INT_PENDING")),
     amd(ignored(0xc0010058, "MMIO_CFG_BASE")),
+    with(special(0xc0010114, "VM_CR", MsrKind::VmCr, FIELD(svm.vm_cr), MsrCheck::Mask, VM_CR_WRITABLE), Feature::SVM),
+    with(stored(0xc0010117, "VM_HSAVE_PA", FIELD(svm.vm_hsave_pa), MsrCheck::Page), Feature::SVM),
     with(ignored(0xc0010140, "OSVW_ID_LENGTH", osvw_length), Feature::OSVW),
     with(ignored(0xc0010141, "OSVW_STATUS"), Feature::OSVW),
     amd(ignored(0xc0011020, "LS_CFG")),
@@ -262,6 +266,8 @@ bool msr_value_allowed(const MsrRow& row, const CpuidPolicy& cpuid, std::uint64_
       return (value & (Bits<10, 0>::mask | beyond_physical)) == 0;
     case MsrCheck::AllOrNone:
       return value == 0 || (value | bit(0) | bit(10)) == ~std::uint64_t{0};
+    case MsrCheck::Page:
+      return (value & (Bits<11, 0>::mask | beyond_physical)) == 0;
     case MsrCheck::MtrrDefault:
       return mtrr_type(value & 0xff) && (value & ~(Bits<7, 0>::mask | Bits<11, 10>::mask)) == 0;
   }
@@ -275,6 +281,7 @@ std::optional<std::uint64_t> efer_after_write(std::uint64_t current, std::uint64
   if (cpuid.has(0x80000001, 0, Register::Edx, 11)) writable |= EFER_SCE;
   if (cpuid.has(0x80000001, 0, Register::Edx, 29)) writable |= EFER_LME;
   if (cpuid.has(0x80000001, 0, Register::Edx, 20)) writable |= EFER_NXE;
+  if (cpuid.has(0x80000001, 0, Register::Ecx, 2)) writable |= EFER_SVME;
   if ((value & ~(writable | EFER_LMA)) != 0) return std::nullopt;
   if ((cr0 & CR0_PG) && ((value ^ current) & EFER_LME)) return std::nullopt;
   return (value & ~EFER_LMA) | (current & EFER_LMA);
@@ -293,6 +300,7 @@ std::optional<std::uint64_t> read_msr(const ArchState& state, const CpuidPolicy&
     case MsrKind::FsBase:
     case MsrKind::GsBase:
     case MsrKind::Efer:
+    case MsrKind::VmCr:
       return row->field(const_cast<ArchState&>(state));  // only read here
     case MsrKind::WriteOnly:
     case MsrKind::Apic:
@@ -321,8 +329,15 @@ bool write_msr(ArchState& state, const CpuidPolicy& cpuid, std::uint32_t index, 
       return true;
     case MsrKind::Efer: {
       const std::optional<std::uint64_t> efer = efer_after_write(state.efer, state.cr0, cpuid, value);
-      if (!efer) return false;
+      if (!efer || ((*efer & EFER_SVME) && (state.svm.vm_cr & VM_CR_SVMDIS))) return false;
       state.efer = *efer;
+      return true;
+    }
+    case MsrKind::VmCr: {
+      if ((value & VM_CR_SVMDIS) && (state.efer & EFER_SVME)) return false;
+      constexpr std::uint64_t locked = VM_CR_LOCK | VM_CR_SVMDIS;
+      const std::uint64_t kept = state.svm.vm_cr & VM_CR_LOCK ? locked : 0;
+      state.svm.vm_cr = (value & ~kept) | (state.svm.vm_cr & kept);
       return true;
     }
     case MsrKind::Constant:

@@ -26,6 +26,7 @@ enum class MsrKind : std::uint8_t {
   FsBase,     ///< segments[FS].base
   GsBase,     ///< segments[GS].base
   Efer,       ///< IA32_EFER: check with efer_after_write()
+  VmCr,       ///< VM_CR: what its LOCK bit leaves of a write
   PvClock,    ///< stored; the engine (re)writes the clock page in guest memory afterwards
 };
 
@@ -39,6 +40,7 @@ enum class MsrCheck : std::uint8_t {
   MtrrBase,     ///< type 7-0, address up to MAXPHYADDR
   MtrrMask,     ///< valid bit 11, mask up to MAXPHYADDR
   AllOrNone,    ///< zero or all ones (SDM 3B 16.3.2.1); bits 0 and 10 may be clear: software masks flaws of old chips
+  Page,         ///< bits 11-0 clear, address up to MAXPHYADDR
   MtrrDefault,  ///< type 7-0, FE bit 10, E bit 11
 };
 

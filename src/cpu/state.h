@@ -6,6 +6,9 @@
 #include <array>
 #include <cstdint>
 
+#include "cpu/segment.h"
+#include "cpu/svm_state.h"
+
 namespace veneer::cpu {
 
 /// General-purpose registers in encoding order (SDM 2A table 2-2).
@@ -71,33 +74,7 @@ inline constexpr std::uint64_t EFER_SCE = 1u << 0;
 inline constexpr std::uint64_t EFER_LME = 1u << 8;
 inline constexpr std::uint64_t EFER_LMA = 1u << 10;
 inline constexpr std::uint64_t EFER_NXE = 1u << 11;
-
-/// A segment register with its hidden part. `attributes` are descriptor bits 40-47 and 52-55 as VMCBs hold them:
-/// bits 3-0 type, 4 S, 6-5 DPL, 7 P, 8 AVL, 9 L, 10 D/B, 11 G. 0 in `attributes` bit 7 means unusable/null.
-struct Segment {
-  std::uint16_t selector = 0;
-  std::uint16_t attributes = 0;
-  std::uint32_t limit = 0;  ///< in bytes, granularity already applied
-  std::uint64_t base = 0;
-
-  static constexpr std::uint16_t TYPE_MASK = 0xf;
-  static constexpr std::uint16_t S = 1u << 4;
-  static constexpr std::uint16_t P = 1u << 7;
-  static constexpr std::uint16_t L = 1u << 9;
-  static constexpr std::uint16_t DB = 1u << 10;
-  static constexpr std::uint16_t G = 1u << 11;
-  constexpr unsigned dpl() const { return (attributes >> 5) & 3u; }
-
-  bool operator==(const Segment&) const = default;
-};
-
-/// GDTR or IDTR.
-struct DescriptorTable {
-  std::uint64_t base = 0;
-  std::uint16_t limit = 0;
-
-  bool operator==(const DescriptorTable&) const = default;
-};
+inline constexpr std::uint64_t EFER_SVME = 1u << 12;  // APM 2 3.1.7
 
 /// Room for the standard (non-compacted) XSAVE image of every component offered (x87 to AVX-512: 2,696 bytes).
 inline constexpr unsigned xsave_area_bytes = 2816;
@@ -160,6 +137,8 @@ struct ArchState {
   bool halted = false;            ///< after HLT, waiting for an interrupt
   bool interrupt_shadow = false;  ///< after STI, MOV SS, POP SS: one instruction without interrupts
   bool nmi_blocked = false;       ///< until IRET
+
+  SvmState svm;
 
   /// x87, SSE, AVX, AVX-512 in the standard XSAVE format (SDM 1 13.4).
   alignas(64) std::array<std::uint8_t, xsave_area_bytes> xsave{};

@@ -63,6 +63,8 @@ constexpr std::string_view event_name(std::uint32_t event) {
       return "host-fault";
     case Event::Kick:
       return "kick";
+    case Event::GuestExit:
+      return "guest-exit";
     case Event::Note:
       return "note";
   }

@@ -6,6 +6,12 @@
 #include "cpu/bt/vcpu.h"
 
 namespace veneer::cpu::bt {
+namespace {
+
+constexpr unsigned first_asid_bit = 40;
+constexpr std::uint64_t in_guest_tag = std::uint64_t{1} << 54;
+
+}  // namespace
 
 void BtVcpu::select_context() {
   // What a context is valid for: the table root (with PCID when enabled) and the bits that change permissions.
@@ -20,7 +26,10 @@ void BtVcpu::select_context() {
   tag |= std::uint64_t{(s.cr4 & CR4_PCIDE) != 0} << 57;
   tag |= std::uint64_t{(s.cr4 & CR4_PSE) != 0} << 56;
   tag |= std::uint64_t{paging} << 55;
-  constexpr std::uint64_t rules = ~std::uint64_t{0} << 55;
+  // A guest's are tagged by its ASID, which is not zero; physical addresses are shorter.
+  static_assert(first_asid_bit + asid_bits == 54);
+  if (s.svm.guest) tag |= (s.svm.asid & ((std::uint64_t{1} << asid_bits) - 1)) << first_asid_bit | in_guest_tag;
+  constexpr std::uint64_t rules = ~std::uint64_t{0} << first_asid_bit;
   contexts_.select(tag, rules);
   drop_returns();
   count.context_switches++;
@@ -29,6 +38,7 @@ void BtVcpu::select_context() {
 
 bool BtVcpu::load_pdptes(std::uint64_t cr3, std::uint64_t cr0, std::uint64_t cr4) {
   if (!(cr0 & CR0_PG) || !(cr4 & CR4_PAE) || s.long_mode()) return true;
+  if (s.svm.nested_paging) return true;  // walks read them
   constexpr std::uint64_t reserved = 0x1e6;
   const std::uint64_t beyond = ~std::uint64_t{0} << engine_.cpuid().physical_bits();
   std::uint64_t entries[4] = {};
@@ -52,6 +62,17 @@ void BtVcpu::load_cr3(std::uint64_t value, bool keep) {
   }
   select_context();
   if (!keep) contexts_.current().flush(Scope::ButGlobal);
+}
+
+/// APM 2 15.16: of what is tagged by this guest's ASID.
+void BtVcpu::flush_asid(Scope scope) {
+  const std::uint64_t asid = s.svm.asid & ((std::uint64_t{1} << asid_bits) - 1);
+  drop_returns();
+  contexts_.for_each([&](Context& c) {
+    const bool guest = c.tag & in_guest_tag;
+    if (guest && ((c.tag & ~in_guest_tag) << (64 - first_asid_bit - asid_bits)) >> (64 - asid_bits) == asid)
+      c.flush(scope);
+  });
 }
 
 void BtVcpu::paging_mode_changed() {

@@ -43,6 +43,7 @@ struct Mode {
   static constexpr std::uint32_t REAL = 1u << 22;
   static constexpr std::uint32_t LIMITED = 1u << 23;  ///< 16-bit code, or CS, DS, ES or SS is not flat: all checked
   static constexpr std::uint32_t FSGSBASE = 1u << 24;
+  static constexpr std::uint32_t NESTED = 1u << 25;  ///< between VMRUN and #VMEXIT: instructions may be intercepted
 
   static constexpr std::uint32_t UNGROUPED = 1u << 26;  ///< a variant of the block: every access checks for itself
 

@@ -112,10 +112,31 @@ VENEER_CALLOUT(gather);
 // callouts_maskmov.cc
 VENEER_CALLOUT(maskmov);
 
+// svm/callouts_svm.cc
+VENEER_CALLOUT(vmrun);
+VENEER_CALLOUT(vmload);
+VENEER_CALLOUT(vmsave);
+VENEER_CALLOUT(stgi);
+VENEER_CALLOUT(clgi);
+VENEER_CALLOUT(invlpga);
+
+// svm/intercepts.cc
+VENEER_CALLOUT(in_guest);
+
 #undef VENEER_CALLOUT
+
+/// The TSS's I/O permission bitmap (SDM 1 19.5.2). False after noting a fault.
+bool port_allowed(BtVcpu& v, std::uint16_t port, unsigned bytes);
 
 /// The routine of a mnemonic that is not told apart by operands; null when there is none.
 CalloutFunction callout_for_mnemonic(ZydisMnemonic mnemonic);
+
+/// Whether a hypervisor can ask for this instruction of its guest (svm/intercepts.cc).
+bool may_be_intercepted(ZydisMnemonic mnemonic);
+/// The record of callout_in_guest: what is done unless the instruction is intercepted.
+struct GuestCalloutRecord : CalloutRecord {
+  CalloutFunction instruction = nullptr;
+};
 
 // strings.cc
 CalloutFunction string_callout(ZydisMnemonic mnemonic);

@@ -257,6 +257,18 @@ CalloutFunction callout_for_mnemonic(ZydisMnemonic mnemonic) {
     case ZYDIS_MNEMONIC_VMCALL:
     case ZYDIS_MNEMONIC_VMMCALL:
       return callout_hypercall;
+    case ZYDIS_MNEMONIC_VMRUN:
+      return callout_vmrun;
+    case ZYDIS_MNEMONIC_VMLOAD:
+      return callout_vmload;
+    case ZYDIS_MNEMONIC_VMSAVE:
+      return callout_vmsave;
+    case ZYDIS_MNEMONIC_STGI:
+      return callout_stgi;
+    case ZYDIS_MNEMONIC_CLGI:
+      return callout_clgi;
+    case ZYDIS_MNEMONIC_INVLPGA:
+      return callout_invlpga;
     case ZYDIS_MNEMONIC_CLAC:
       return callout_clac;
     case ZYDIS_MNEMONIC_STAC:

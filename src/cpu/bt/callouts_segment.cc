@@ -177,7 +177,7 @@ static bool probe(BtVcpu& v, std::uint16_t selector, std::uint64_t& low, bool& f
   if (!(selector & 0xfffc)) return false;
   std::uint64_t high;
   if (!v.read_descriptor(selector, low, high, false, VECTOR_GP)) {
-    faulted = v.fault_.vector == VECTOR_PF;
+    faulted = v.fault_.vector == VECTOR_PF || v.fault_.vector == VECTOR_VMEXIT;
     return false;
   }
   return true;

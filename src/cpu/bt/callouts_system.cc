@@ -1,6 +1,7 @@
 // Callouts for control registers, MSRs, CPUID, TLB control, time and ports. Register-only.
 #include "base/flight_recorder.h"
 #include "cpu/bt/callouts.h"
+#include "cpu/bt/control_registers.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"
 #include "cpu/cpuid_features.h"
@@ -11,24 +12,6 @@ namespace {
 
 constexpr std::uint64_t CR3_NO_FLUSH = std::uint64_t{1} << 63;
 constexpr std::uint64_t DR6_BD = 1u << 13, DR7_GD = 1u << 13;
-
-/// CR4's bits are reserved without their features (SDM 3A 2.5). PCE came with RDPMC, which has no bit of its own.
-std::uint64_t cr4_allowed(const CpuidPolicy& p) {
-  constexpr struct {
-    Feature feature;
-    std::uint64_t bits;
-  } rows[] = {
-      {Feature::VME, CR4_VME | CR4_PVI}, {Feature::TSC, CR4_TSD},        {Feature::DE, CR4_DE},
-      {Feature::PSE, CR4_PSE},           {Feature::PAE, CR4_PAE},        {Feature::PGE, CR4_PGE},
-      {Feature::FXSR, CR4_OSFXSR},       {Feature::SSE, CR4_OSXMMEXCPT}, {Feature::UMIP, CR4_UMIP},
-      {Feature::FSGSBASE, CR4_FSGSBASE}, {Feature::PCID, CR4_PCIDE},     {Feature::XSAVE, CR4_OSXSAVE},
-      {Feature::SMEP, CR4_SMEP},         {Feature::SMAP, CR4_SMAP},      {Feature::MCE, CR4_MCE},
-  };
-  std::uint64_t allowed = p.family() >= 6 ? CR4_PCE : 0;
-  for (const auto& row : rows)
-    if (has(p, row.feature)) allowed |= row.bits;
-  return allowed;
-}
 
 }  // namespace
 
@@ -414,7 +397,7 @@ Outcome callout_fsgsbase(BtVcpu& v, const CalloutRecord& r) {
 }
 
 /// I/O permission bitmap (SDM 1 19.5.2).
-static bool port_allowed(BtVcpu& v, std::uint16_t port, unsigned bytes) {
+bool port_allowed(BtVcpu& v, std::uint16_t port, unsigned bytes) {
   if (!(v.s.cr0 & CR0_PE)) return true;
   if (v.cpl() <= v.iopl() && !(v.s.rflags & RFLAGS_VM)) return true;
   if (!(v.s.tr.attributes & 8)) return v.raise(VECTOR_GP, 0);  // a 16-bit TSS has none

@@ -65,7 +65,15 @@ CalloutFunction callout_for(const Insn& insn) {
 void Translator::emit_callout(const Insn& insn, CalloutFunction function) {
   materialise();
   flags_.recipe = nullptr;  // the routine may change any register
-  auto* record = new (cache_.arena(sizeof(CalloutRecord))) CalloutRecord;
+  CalloutRecord* record;
+  if (mode_.has(Mode::NESTED) && !insn.undefined && may_be_intercepted(insn.mnemonic())) {
+    auto* guests = new (cache_.arena(sizeof(GuestCalloutRecord))) GuestCalloutRecord;
+    guests->instruction = function;
+    function = callout_in_guest;
+    record = guests;
+  } else {
+    record = new (cache_.arena(sizeof(CalloutRecord))) CalloutRecord;
+  }
   fill_record(*record, insn);
   record->function = function;
   a_.call_gs(VENEER_BLOCK_OFFSET(stub_callout));
@@ -84,7 +92,8 @@ void Translator::emit_raise(const Insn& insn, std::uint8_t vector) {
 /// STI with nothing pending is one store; else the next instruction must run before the interrupt.
 void Translator::emit_sti(const Insn& insn) {
   const bool last = &insn == insns_ + count_ - 1;
-  if (mode_.has(Mode::IF_TRAP) || last) return emit_callout(insn, callout_sti);
+  // A hypervisor sees the shadow behind STI.
+  if (mode_.has(Mode::IF_TRAP | Mode::NESTED) || last) return emit_callout(insn, callout_sti);
   materialise();  // before the ways part
   flags_.recipe = nullptr;
   a_.mov(T2, rcx);
@@ -185,7 +194,7 @@ bool Translator::emit_special(const Insn& insn) {
       a_.store_gs_imm32(VENEER_BLOCK_OFFSET(direction), 1);
       return true;
     case ZYDIS_MNEMONIC_PAUSE:
-      if (engine_.many())
+      if (engine_.many() || mode_.has(Mode::NESTED))
         emit_callout(insn, callout_pause);
       else
         a_.byte(0xf3), a_.byte(0x90);
@@ -250,7 +259,7 @@ bool Translator::emit_special(const Insn& insn) {
 /// EDX:EAX = the host's TSC + tsc_offset, without touching flags: kernels and programs ask for the time all the time.
 void Translator::emit_read_tsc(const Insn& insn) {
   const bool with_aux = insn.mnemonic() == ZYDIS_MNEMONIC_RDTSCP;
-  if (mode_.has(Mode::TSC_TRAP)) return emit_callout(insn, with_aux ? callout_rdtscp : callout_rdtsc);
+  if (mode_.has(Mode::TSC_TRAP | Mode::NESTED)) return emit_callout(insn, with_aux ? callout_rdtscp : callout_rdtsc);
   if (flags_need_hardware(insn)) materialise();
   a_.byte(0x0f);
   if (with_aux)

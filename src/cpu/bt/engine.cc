@@ -115,6 +115,8 @@ Result<std::unique_ptr<Vcpu>> BtEngine::make_vcpu(unsigned index) {
                              max_vcpus));
   if (index > 0 && options_.shadow)
     return Error("shadow mode compares the memory of one virtual CPU: start the machine with --cpus 1");
+  if (has(cpuid_, Feature::SVM) && options_.shadow)
+    return Error("shadow mode does not know SVM: start the machine without +svm");
   auto vcpu = std::make_unique<BtVcpu>(*this, index);
   TRY_VOID(vcpu->create());
   return std::unique_ptr<Vcpu>(std::move(vcpu));
@@ -257,7 +259,8 @@ Exit BtVcpu::run_guest(bool single) {
   steal_time_begin();
   engine_.stop_gate().enter(index_);
   steal_time_resume();
-  Exit exit{run_loop(single), {}, b->interrupt_flag != 0};
+  Exit exit{run_loop(single), {}, false};
+  exit.interrupts_enabled = interrupts_enabled();
   engine_.stop_gate().leave(index_);
   steal_time_end(exit.reason == ExitReason::Halted);
   if (exit.reason == ExitReason::Failed) exit.message = failure_;

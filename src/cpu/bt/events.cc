@@ -4,6 +4,7 @@
 #include "base/bits.h"
 #include "cpu/bt/descriptor.h"
 #include "cpu/bt/engine_impl.h"
+#include "cpu/bt/svm/event_field.h"
 #include "cpu/bt/vcpu.h"
 
 namespace veneer::cpu::bt {
@@ -20,16 +21,21 @@ bool pushes_error(std::uint8_t v) { return v == VECTOR_DF || (v >= VECTOR_TS && 
 
 }  // namespace
 
-void BtVcpu::deliver(Fault what, EventKind kind, std::uint64_t return_rip) {
+void BtVcpu::deliver(Fault what, EventKind kind, std::uint64_t return_rip, EventField injected) {
   count.events++;
+  bool is_exception = kind == EventKind::Exception;
+  if (is_exception && what.vector == VECTOR_VMEXIT) return leave_guest(noted_exit_, return_rip);
+  const bool by_pin = is_exception && what.vector == VECTOR_MF && !(s.cr0 & CR0_NE);
+  if (s.svm.guest && !injected.valid() && !by_pin && leave_for_event(what, kind, return_rip, {})) return;
   s.interrupt_shadow = false;
   s.halted = false;
-  bool is_exception = kind == EventKind::Exception;
   if (is_exception) debug_hits_ = 0;
   const Fault first = what;
   // INT n that cannot be delivered faults as an instruction: RIP is its own.
   std::uint64_t fault_rip = is_exception ? return_rip : b->rip;
-  if (is_exception && what.vector == VECTOR_MF && !(s.cr0 & CR0_NE)) {
+  if (by_pin) {
+    if (s.svm.guest && intercepts(ExitCode::FERR_FREEZE))
+      return leave_guest({.code = ExitCode::FERR_FREEZE}, return_rip);
     // The old way: the error goes out by a pin, and the instruction waits for the interrupt that it brings.
     with_vectors_saved([&] { engine_.board().coprocessor_error(); });
     b->rip = return_rip;
@@ -38,7 +44,7 @@ void BtVcpu::deliver(Fault what, EventKind kind, std::uint64_t return_rip) {
   }
   for (;;) {
     if (is_exception) {
-      what.has_error = pushes_error(what.vector);
+      what.has_error = injected.valid() ? injected.has_error() : pushes_error(what.vector);
       flight::record(flight::ring(index_), flight::Event::Fault, return_rip,
                      what.vector == VECTOR_PF ? what.address : 0, what.vector | what.error << 8);
       if (what.vector == VECTOR_PF) s.cr2 = what.address;
@@ -54,8 +60,16 @@ void BtVcpu::deliver(Fault what, EventKind kind, std::uint64_t return_rip) {
     // Delivering failed with fault_: a second exception (SDM 3A 6.15).
     const Fault second = fault_;
     if (task_committed_) fault_rip = return_rip = b->rip;  // the new task's own
+    if (s.svm.guest) {
+      const EventField before = injected.valid() ? injected : event_field(what, kind);
+      noted_exit_.interrupted = before;
+      if (second.vector == VECTOR_VMEXIT) return leave_guest(noted_exit_, fault_rip);
+      if (leave_for_event(second, EventKind::Exception, fault_rip, before)) return;
+    }
+    injected = {};
     if (is_exception && what.vector == VECTOR_DF) {
       b->rip = return_rip;
+      if (s.svm.guest && intercepts(ExitCode::SHUTDOWN)) return leave_guest({.code = ExitCode::SHUTDOWN}, return_rip);
       triple_fault(first, second);
       return;
     }
@@ -66,6 +80,7 @@ void BtVcpu::deliver(Fault what, EventKind kind, std::uint64_t return_rip) {
     return_rip = fault_rip;
     kind = EventKind::Exception;
     is_exception = true;
+    if (doubled && s.svm.guest && leave_for_event(what, kind, return_rip, {})) return;
   }
 }
 

@@ -388,7 +388,8 @@ std::string describe_mode(Mode mode) {
       {Mode::SINGLE, "single"},     {Mode::DS_BASE, "ds_base"},     {Mode::ES_BASE, "es_base"},
       {Mode::SS_BASE, "ss_base"},   {Mode::CS_BASE, "cs_base"},     {Mode::IF_TRAP, "if_trap"},
       {Mode::VM86, "vm86"},         {Mode::REAL, "real"},           {Mode::LIMITED, "limited"},
-      {Mode::FSGSBASE, "fsgsbase"}, {Mode::UNGROUPED, "ungrouped"}, {Mode::ALIGN_CHECK, "align_check"}};
+      {Mode::FSGSBASE, "fsgsbase"}, {Mode::UNGROUPED, "ungrouped"}, {Mode::ALIGN_CHECK, "align_check"},
+      {Mode::NESTED, "nested"}};
   std::string text = mode.has(Mode::CODE64) ? "64-bit" : mode.has(Mode::CODE32) ? "32-bit" : "16-bit";
   text += fmt::format(" {}", regimes[static_cast<unsigned>(mode.regime())]);
   for (const Flag& flag : flags)

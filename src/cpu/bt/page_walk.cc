@@ -3,29 +3,28 @@
 // SDM 3A chapter 4. Permissions, SMEP, SMAP, WP, NX are all settled here, before the TLB is filled.
 #include "base/bits.h"
 #include "cpu/bt/engine_impl.h"
+#include "cpu/bt/page_entry.h"
 #include "cpu/bt/vcpu.h"
 
 namespace veneer::cpu::bt {
-namespace {
-
-constexpr std::uint64_t PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100;
-constexpr std::uint64_t PTE_NX = std::uint64_t{1} << 63;
-
-}  // namespace
 
 bool BtVcpu::walk(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out) {
   for (;;) {
     bool changed = false;
-    const bool ok = walk_once(address, access, user, smap_override, out, changed);
+    const bool ok = s.svm.nested_paging ? walk_once<true>(address, access, user, smap_override, out, changed)
+                                        : walk_once<false>(address, access, user, smap_override, out, changed);
     if (!changed) return ok;
   }
 }
 
-/// `changed`: an entry changed under the walk, which counts for nothing then.
+/// `changed`: an entry changed under the walk, which counts for nothing then. `nested`: what the guest takes for physical
+/// addresses goes through its hypervisor's tables.
+template <bool nested>
 bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out,
                        bool& changed) {
   if (!(s.cr0 & CR0_PG)) {
     out = {GuestPhys{address & 0xffffffffu}, true, true, false};
+    if constexpr (nested) return nested_page(access, out);
     return true;
   }
   const bool pae = s.cr4 & CR4_PAE;
@@ -52,12 +51,27 @@ bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool sma
   unsigned level = lma ? 4 : pae ? 3 : 2;
   std::uint64_t table = s.cr3 & (pae ? (lma ? frame_mask : 0xffffffe0u) : 0xfffff000u);
   bool can_write = true, can_user = true, no_execute = false;
-  std::uint64_t* entries[5] = {};
-  std::uint64_t values[5] = {};
-  GuestPhys places[5];
+  PageEntry entries[5];
+  const unsigned entry_bytes = pae ? 8 : 4;
+  auto read_entry = [&](GuestPhys place, PageEntry& entry) {
+    if constexpr (nested) {
+      NestedTranslation t;
+      if (!nested_walk(place.value, Access::Write, NestedUse::PageTable, t)) return false;
+      place = t.address;
+    }
+    entry = PageEntry::read(memory, place, entry_bytes);
+    return true;
+  };
   std::uint64_t page_mask = page_offset_mask;
-  if (level == 3) {  // PAE: the four entries were loaded, and checked, with CR3
-    const std::uint64_t pdpte = pdptes_[(address >> 30) & 3];
+  if (level == 3) {
+    std::uint64_t pdpte = pdptes_[(address >> 30) & 3];  // the four were loaded, and checked, with CR3
+    if constexpr (nested) {
+      // AMD's processors read them as any other entry then (APM 2 15.25.10).
+      PageEntry entry;
+      if (!read_entry(GuestPhys{table + ((address >> 30) & 3) * 8}, entry)) return false;
+      pdpte = entry.value;
+      if ((pdpte & PTE_P) && (pdpte & (PDPTE_RESERVED | ~physical_mask))) return page_fault(PF_PRESENT | PF_RESERVED);
+    }
     if (!(pdpte & PTE_P)) return page_fault(0);
     table = pdpte & frame_mask;
     level = 2;
@@ -68,18 +82,8 @@ bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool sma
     const unsigned bits = pae ? 9 : 10;
     const unsigned shift = page_shift + bits * (level - 1);
     const std::uint64_t index = (address >> shift) & ((1u << bits) - 1);
-    const GuestPhys place{table + index * (pae ? 8 : 4)};
-    places[level] = place;
-    HostPtr host = memory.at(place, pae ? 8 : 4);
-    std::uint64_t entry = 0;
-    if (host && pae)
-      entry = __atomic_load_n(reinterpret_cast<std::uint64_t*>(host), __ATOMIC_RELAXED);
-    else if (host)
-      entry = __atomic_load_n(reinterpret_cast<std::uint32_t*>(host), __ATOMIC_RELAXED);
-    else
-      entry = byte_mask(pae ? 8 : 4);  // nobody answers: all ones, a reserved-bit fault
-    entries[level] = reinterpret_cast<std::uint64_t*>(host);
-    values[level] = entry;
+    if (!read_entry(GuestPhys{table + index * entry_bytes}, entries[level])) return false;
+    const std::uint64_t entry = entries[level].value;
     if (!(entry & PTE_P)) return page_fault(0);
     if (entry & reserved) return page_fault(PF_PRESENT | PF_RESERVED);
     if (level >= largest_page && (entry & PTE_PS)) return page_fault(PF_PRESENT | PF_RESERVED);
@@ -114,35 +118,28 @@ bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool sma
   // Accessed and dirty bits, atomically, top down.
   for (unsigned l = top; l >= level; l--) {
     const std::uint64_t want = PTE_A | (l == level && write ? PTE_D : 0);
-    if ((values[l] & want) == want) continue;
-    // Only in the entry that was checked: another processor may be taking it away (SDM 3A 8.1.2.1).
-    bool same;
-    if (pae) {
-      same = __atomic_compare_exchange_n(entries[l], &values[l], values[l] | want, false, __ATOMIC_SEQ_CST,
-                                         __ATOMIC_SEQ_CST);
-    } else {
-      auto expected = static_cast<std::uint32_t>(values[l]);
-      same = __atomic_compare_exchange_n(reinterpret_cast<std::uint32_t*>(entries[l]), &expected,
-                                         expected | static_cast<std::uint32_t>(want), false, __ATOMIC_SEQ_CST,
-                                         __ATOMIC_SEQ_CST);
-    }
-    if (!same) {
+    if ((entries[l].value & want) == want) continue;
+    if (!entries[l].set(want, entry_bytes)) {
       changed = true;
       return false;
     }
-    values[l] |= want;
-    if (auto* slot = memory.find(places[l]); slot && slot->code_pages[(places[l] - slot->base) >> page_shift])
-      code_written(*slot, places[l] - slot->base, pae ? 8 : 4);
+    page_table_written(entries[l].place, entry_bytes);
   }
 
-  std::uint64_t frame = values[level] & frame_mask;
-  if (!pae && level == 2) frame = (values[level] & 0xffc00000u) | ((values[level] & 0x1fe000u) << 19);  // PSE-36
+  std::uint64_t frame = entries[level].value & frame_mask;
+  if (!pae && level == 2) frame = (entries[level].value & 0xffc00000u) | ((entries[level].value & 0x1fe000u) << 19);  // PSE-36
   out.address = GuestPhys{(frame & ~page_mask) | (address & page_mask)};
   out.large = level > 1;
-  out.global = (values[level] & PTE_G) && (s.cr4 & CR4_PGE);
+  out.global = (entries[level].value & PTE_G) && (s.cr4 & CR4_PGE);
   const bool write_allowed = can_write || (!user && !wp);
-  out.writable = write_allowed && (values[level] & PTE_D);
+  out.writable = write_allowed && (entries[level].value & PTE_D);
+  if constexpr (nested) return nested_page(access, out);
   return true;
+}
+
+void BtVcpu::page_table_written(GuestPhys place, unsigned bytes) {
+  if (auto* slot = engine_.memory().find(place); slot && slot->code_pages[(place - slot->base) >> page_shift])
+    code_written(*slot, place - slot->base, bytes);
 }
 
 }  // namespace veneer::cpu::bt

@@ -84,6 +84,8 @@ bool BtVcpu::take_events() {
   if (map_changed_.load(std::memory_order_relaxed) && map_changed_.exchange(false)) flush_all_contexts();
   InterruptPort& port = interrupts();
   if (s.halted && port.take_unhalt()) s.halted = false;
+  if (s.svm.guest || !s.svm.gif) [[unlikely]]
+    return take_events_under_svm();
   if (port.nmi_pending() && !s.nmi_blocked && !s.interrupt_shadow) {
     with_vectors_saved([&] { port.take_nmi(); });
     note(flight::Event::Nmi);
@@ -217,6 +219,7 @@ ExitReason BtVcpu::run_loop(bool single) {
   bool missed = true;
   look_.store(true, std::memory_order_relaxed);
   for (;;) {
+    shadow_at_entry_ = false;
     if (shadow_busy()) shadow_turn(link_site, link_flushes);
     const bool following = shadow_busy();
     if (shutdown_) break;
@@ -306,6 +309,7 @@ ExitReason BtVcpu::run_loop(bool single) {
       continue;
     }
     link_site = nullptr;
+    shadow_at_entry_ = shadow;
     s.interrupt_shadow = stack_shadow_ = false;
     const std::uint64_t resume = s.rflags & RFLAGS_RF;
     s.rflags &= ~RFLAGS_RF;
@@ -377,8 +381,10 @@ ExitReason BtVcpu::run_loop(bool single) {
     // TF counts as it was before the instruction: a POPF that clears it still traps.
     const bool trapped = ((trap && !trap_dropped_) || trap_now_) && count.events == events_before;
     // Hits behind an event are what MOV SS held back: INT n reached its handler with them (a fault drops them).
-    if ((trapped || debug_hits_) && !(s.interrupt_shadow && stack_shadow_))
+    if ((trapped || debug_hits_) && !(s.interrupt_shadow && stack_shadow_)) {
+      shadow_at_entry_ = false;
       debug_exception(debug_hits_ | (trapped ? DR6_BS : 0), b->rip);
+    }
     if (single && !shutdown_) return finish(ExitReason::Debug);
   }
   return finish(ExitReason::Shutdown);

@@ -49,6 +49,7 @@ void BtVcpu::mode_changed() {
   if (cpl_ > iopl()) m |= Mode::IF_TRAP;
   if ((s.cr0 & CR0_AM) && (s.rflags & RFLAGS_AC) && cpl_ == 3) m |= Mode::ALIGN_CHECK;
   if (s.cr4 & CR4_FSGSBASE) m |= Mode::FSGSBASE;
+  if (s.svm.guest) m |= Mode::NESTED;
   // Whatever leads from 64-bit code into compatibility mode cuts RSP (Zen 4; the manuals leave the upper half open).
   if (mode.has(Mode::CODE64) && lma && !code64) b->gpr[RSP] &= 0xffffffffu;
   mode.bits = m;

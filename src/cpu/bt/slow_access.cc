@@ -142,6 +142,7 @@ std::uint64_t BtVcpu::group_access(const AccessDescriptor& d, std::uint64_t addr
   if (faulted) {
     if (d.flags & AccessDescriptor::ALIGNED) return AccessAnswer::to_variant;  // #GP may come first
     if (fault_.vector == VECTOR_PF) fault_.address += d.jump_bytes;
+    if (fault_.vector == VECTOR_VMEXIT) noted_exit_.info2 += d.jump_bytes;
     return refuse_access(d);
   }
   if (!page) return AccessAnswer::to_variant;

@@ -16,6 +16,7 @@
 #include "cpu/bt/context.h"
 #include "cpu/bt/counters.h"
 #include "cpu/bt/shadow.h"
+#include "cpu/bt/svm/vmcb.h"
 #include "cpu/bt/x87_pointers.h"
 #include "cpu/engine.h"
 #include "cpu/state.h"
@@ -122,7 +123,9 @@ class BtVcpu final : public Vcpu {
 
   // ---- memory (page_walk.cc, guest_access.cc, address_spaces.cc)
   bool walk(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out);
+  template <bool nested>
   bool walk_once(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out, bool& changed);
+  void page_table_written(GuestPhys place, unsigned bytes);
   /// Reads or writes guest-virtual memory at current privilege, or as supervisor (descriptor tables, TSS, stacks).
   bool read_memory(std::uint64_t address, void* out, unsigned size, bool supervisor = false);
   bool write_memory(std::uint64_t address, const void* data, unsigned size, bool supervisor = false);
@@ -204,6 +207,7 @@ class BtVcpu final : public Vcpu {
     b->tsc_aux = s.tsc_aux & 0xffffffffu;
   }
   void flush_all_contexts();
+  void flush_asid(Scope scope);
   void invalidate_page(std::uint64_t address);
   void select_context();
   /// What is on the return stack must not be returned to: mappings, modes or code changed under it.
@@ -269,8 +273,51 @@ class BtVcpu final : public Vcpu {
   bool set_virtual_flags(std::uint64_t image, std::uint64_t mask);
   void set_rip(std::uint64_t rip) { b->rip = rip; }
 
+  // ---- SVM (svm/): `s.svm.guest` between VMRUN and #VMEXIT
+  struct GuestExit {
+    ExitCode code = ExitCode::INVALID;
+    std::uint64_t info1 = 0, info2 = 0;  ///< EXITINFO1, EXITINFO2
+    std::uint64_t next_rip = 0;          ///< of an intercepted instruction
+    EventField interrupted = {};         ///< the event that was being delivered
+  };
+  bool intercepts(ExitCode code) const {
+    const auto bit = static_cast<std::uint64_t>(code);
+    return (s.svm.intercepts[bit / 32] >> (bit % 32)) & 1;
+  }
+  Outcome enter_guest(std::uint64_t vmcb, std::uint64_t next_rip);
+  /// #VMEXIT; the guest's RIP is `rip`.
+  void leave_guest(const GuestExit& exit, std::uint64_t rip);
+  /// Notes a #VMEXIT as faults are noted; deliver() carries it out.
+  bool raise_exit(ExitCode code, std::uint64_t info1, std::uint64_t info2);
+  /// A #VMEXIT instead of what was to be delivered, if it is intercepted. `before`: what was being delivered already.
+  bool leave_for_event(const Fault& what, EventKind kind, std::uint64_t return_rip, EventField before);
+  /// EVENTINJ. `next_rip`: where software interrupts return to.
+  void inject_event(EventField event, std::uint64_t next_rip);
+  /// Interrupts while a guest runs or GIF is clear. True when the vCPU goes on somewhere else.
+  bool take_events_under_svm();
+  /// Whether an interrupt from outside would get through now.
+  bool interrupts_enabled() const;
+  bool guest_state_allowed(const VmcbControl& control, const VmcbSave& save) const;
+  void load_controls(const VmcbControl& control);
+  void enter_world(std::uint64_t flags);
+  void write_exit(VmcbControl& control, const GuestExit& exit);
+  GuestExit noted_exit_;
+  // Nested paging (svm/nested_walk.cc)
+  struct NestedTranslation {
+    GuestPhys address;
+    bool writable = false;
+  };
+  /// What a guest-physical address is wanted for.
+  enum class NestedUse : std::uint8_t { FinalAddress, PageTable };
+  /// From guest-physical to physical. False after noting #VMEXIT(NPF).
+  bool nested_walk(std::uint64_t address, Access access, NestedUse use, NestedTranslation& out);
+  bool nested_walk_once(std::uint64_t address, Access access, NestedUse use, NestedTranslation& out, bool& changed);
+  /// The second half of a translation whose address is guest-physical so far.
+  bool nested_page(Access access, Translation& out);
+
   // ---- events (events.cc)
-  void deliver(Fault what, EventKind kind, std::uint64_t return_rip);
+  /// `injected`: the EVENTINJ that this comes from, so that it is not intercepted; else not valid.
+  void deliver(Fault what, EventKind kind, std::uint64_t return_rip, EventField injected = {});
   Outcome interrupt_return(unsigned operand_bytes, std::uint64_t next_rip);  // interrupt_return.cc
   bool shutdown() const { return shutdown_; }
   /// `first` could not be delivered, nor the double fault after it, because of `last`.
@@ -345,6 +392,7 @@ class BtVcpu final : public Vcpu {
     return code64() ? linear : ((linear - s.segments[CS].base) & 0xffffffffu);
   }
   void halt() { s.halted = true; }
+  void look_at_events() { look_.store(true, std::memory_order_relaxed); }
   static constexpr std::uint64_t pauses_to_yield = 64;  ///< PAUSEs, with many vCPUs; some microseconds
   /// A check of shadow mode is under way: nothing from outside may get between.
   bool shadow_busy() const { return shadow_ && shadow_->busy(); }
@@ -420,7 +468,6 @@ class BtVcpu final : public Vcpu {
   void remember_code(std::uint64_t linear, const Block* block);
   /// Notes in the ExecTable where the pages of a block that may run here are mapped.
   void remember_pages(std::uint64_t address, const Block& block);
-  void look_at_events() { look_.store(true, std::memory_order_relaxed); }
   Block* translate_at(std::uint64_t linear, CodePageId page);
   /// Tells --trace translate and perf of a new block.
   void announce_block(const Block& block, std::uint64_t linear);
@@ -534,6 +581,7 @@ class BtVcpu final : public Vcpu {
   unsigned debug_hits_ = 0;                                             ///< B0 to B3 met by the instruction under way
   bool trap_dropped_ = false, trap_now_ = false;
   bool task_committed_ = false;      ///< the fault under way came up in the task that was switched to
+  bool shadow_at_entry_ = false;     ///< the interrupt shadow that the block under way began in
   bool stack_shadow_ = false;        ///< the interrupt shadow is that of MOV SS: no debug exceptions either
   std::uint64_t pending_debug_ = 0;  ///< bits of DR6 for a #DB before the next instruction
   bool force_gp_ = false;            ///< the slow path shall answer #GP: the access faulted natively (alignment)

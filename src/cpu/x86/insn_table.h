@@ -110,7 +110,7 @@ class FeatureGate {
   bool has_for_mnemonic(const ZydisDecodedInstruction& instruction) const;
   bool pclmulqdq_ = false;
   bool lahf_lm_ = false;
-  bool tsc_ = false, msr_ = false, cmpxchg8b_ = false, sep_ = false;
+  bool tsc_ = false, msr_ = false, cmpxchg8b_ = false, sep_ = false, svm_ = false;
 };
 
 /// FeatureGate(policy).offered(instruction), for tests and single questions.

@@ -179,7 +179,7 @@ TEST(Table, SensitiveInstructionsAreUndefined) {
   for (const ZydisMnemonic mnemonic :
        {ZYDIS_MNEMONIC_WRPKRU, ZYDIS_MNEMONIC_RDPKRU, ZYDIS_MNEMONIC_XBEGIN, ZYDIS_MNEMONIC_RDPID,
         ZYDIS_MNEMONIC_TPAUSE, ZYDIS_MNEMONIC_UMWAIT, ZYDIS_MNEMONIC_ENQCMD, ZYDIS_MNEMONIC_CLUI,
-        ZYDIS_MNEMONIC_MONITOR, ZYDIS_MNEMONIC_VMRUN, ZYDIS_MNEMONIC_VMXON, ZYDIS_MNEMONIC_XSAVES,
+        ZYDIS_MNEMONIC_MONITOR, ZYDIS_MNEMONIC_SKINIT, ZYDIS_MNEMONIC_VMXON, ZYDIS_MNEMONIC_XSAVES,
         ZYDIS_MNEMONIC_INCSSPQ, ZYDIS_MNEMONIC_MOVDIR64B, ZYDIS_MNEMONIC_CLZERO, ZYDIS_MNEMONIC_INVALID}) {
     EXPECT_EQ(row(mnemonic).treatment, Treatment::Undefined) << ZydisMnemonicGetString(mnemonic);
   }
@@ -222,6 +222,11 @@ TEST(FeatureGate, RefusesVexVnni) {
   const Decoded vpdpbusd = decode({0xc4, 0xe2, 0x71, 0x50, 0xc2});
   ASSERT_TRUE(vpdpbusd.valid);
   EXPECT_FALSE(feature_offered(policy(), vpdpbusd.instruction));
+}
+TEST(FeatureGate, RefusesVmrunUnlessSvmIsSwitchedOn) {
+  const Decoded vmrun = decode({0x0f, 0x01, 0xd8});
+  ASSERT_TRUE(vmrun.valid);
+  EXPECT_FALSE(feature_offered(policy(), vmrun.instruction));
 }
 TEST(FeatureGate, FollowsTheHostForAvx512) {
   const Decoded vaddps = decode({0x62, 0xf1, 0x74, 0x48, 0x58, 0xc2});

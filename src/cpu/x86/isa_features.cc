@@ -33,6 +33,7 @@ FeatureGate::FeatureGate(const CpuidPolicy& policy) {
   msr_ = has(policy, MSR);
   cmpxchg8b_ = has(policy, CMPXCHG8B);
   sep_ = has(policy, SEP);
+  svm_ = has(policy, Feature::SVM);
   // What has no bit came with the P6 family.
   if (policy.family() < 6) {
     isa_set_[ZYDIS_ISA_SET_FAT_NOP] = false;
@@ -60,6 +61,13 @@ bool FeatureGate::has_for_mnemonic(const ZydisDecodedInstruction& instruction) c
     case ZYDIS_MNEMONIC_SYSENTER:
     case ZYDIS_MNEMONIC_SYSEXIT:
       return sep_;
+    case ZYDIS_MNEMONIC_VMRUN:
+    case ZYDIS_MNEMONIC_VMLOAD:
+    case ZYDIS_MNEMONIC_VMSAVE:
+    case ZYDIS_MNEMONIC_STGI:
+    case ZYDIS_MNEMONIC_CLGI:
+    case ZYDIS_MNEMONIC_INVLPGA:
+      return svm_;
     // VEX.128 VPCLMULQDQ is filed under AVX.
     case ZYDIS_MNEMONIC_VPCLMULQDQ:
       return pclmulqdq_;
