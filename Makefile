@@ -23,7 +23,7 @@ CCACHE := $(shell command -v ccache)
 CMAKE_FLAGS ?= $(if $(CCACHE),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 NINJA := cd $(BUILD) && ninja -j $(JOBS)
 
-.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk bench-net bench-login verify-disk prove-disk hostile scaling fuzz-cpu x86-selftests fuzz-disk fuzz-devices stress real-programs parallel-build image image-test install-debian many tidy format clean
+.PHONY: help setup configure build all run test unit-test boots guest programs bench bench-table bench-disk bench-net bench-login verify-disk prove-disk hostile scaling fuzz-cpu x86-selftests fuzz-disk fuzz-devices stress real-programs parallel-build image image-test install-debian many nested tidy format clean
 
 help:
 	@echo 'make run                 boot a small Linux guest here in the terminal (installs, builds and fetches what it needs)'
@@ -38,6 +38,7 @@ help:
 	@echo 'make real-programs [ONLY=node,java]  node, Java, Go, LuaJIT, Python, SQLite, PostgreSQL in guests with 1 and 4 CPUs, against known answers'
 	@echo 'make parallel-build      a build on all processors of the guest: the same bytes with 1 and 4 CPUs as on the host'
 	@echo 'make many N=100           idle guests at once: do all answer, what does each cost (memory, processor time)'
+	@echo 'make nested CPUS=1        Linux in QEMU on KVM in the guest (AMD hosts with qemu-system-x86_64)'
 	@echo 'make bench REPS=3        the guest benchmarks: native, QEMU if it is installed, Veneer (as root)'
 	@echo 'make bench-disk SECONDS=10  throughput of a disk against QEMU | verify-disk: checksums under load (both with fio)'
 	@echo 'make bench-net           iperf3 both ways against QEMU | bench-login IMAGE=F: time from start to a login prompt'
@@ -113,6 +114,10 @@ boots: build guest
 many: build guest
 	guest/build_small.sh $(GUEST)
 	tools/many.py $(N) --veneer $(VENEER) --guest $(GUEST)
+
+nested: build guest
+	@VENEER_QEMU=$$(command -v qemu-system-x86_64) guest/build_kvm.sh $(GUEST)
+	tools/nested.py --cpus $(CPUS) --veneer $(VENEER) --guest $(GUEST)
 
 stress: build guest
 	@guest/build_stress.sh $(GUEST)
