@@ -24,7 +24,10 @@ def main():
     parser.add_argument("--veneer", default="build/bin/veneer")
     parser.add_argument("--guest", default="build/guest")
     options = parser.parse_args()
-    command = [options.veneer, "run", "--kernel", f"{options.guest}/vmlinuz", "--initrd", f"{options.guest}/kvm-qemu.cpio",
+    image = f"{options.guest}/kvm-qemu.cpio"
+    if not os.path.exists(image):
+        sys.exit(f"{image} is not there: install qemu-system-x86 and run make nested again")
+    command = [options.veneer, "run", "--kernel", f"{options.guest}/vmlinuz", "--initrd", image,
                "--cmdline", "console=ttyS0 quiet", "--cpu", "host,+svm", "--cpus", options.cpus, "--memory", "1G"]
     with Guest(command=command) as guest:
         guest.boot()

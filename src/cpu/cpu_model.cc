@@ -315,10 +315,10 @@ Result<FeatureSet> CpuChoice::features(const FeatureSet& available) const {
   const Model& chosen = *models[model];
   const bool svm = on.test(index_of(SVM));
   if ((on & nested_features()).any() && (chosen.identity.intel_vendor || !available.test(index_of(SVM))))
-    return Error(
-        fmt::format("--cpu {}: svm is AMD's, and this processor's vendor is another; VMX, Intel's kind, is not offered. "
-                    "Use --cpu host or x86-64-v1 to v4 on an AMD host",
-                    text));
+    return Error(fmt::format(
+        "--cpu {}: svm is AMD's, and this processor's vendor is another; VMX, Intel's kind, is not offered. "
+        "Use --cpu host or x86-64-v1 to v4 on an AMD host",
+        text));
   const FeatureSet wanted =
       without_orphans((features_of(chosen, available) | (svm ? nested_features() : FeatureSet())) & ~off);
   if (const FeatureSet missing = wanted & ~available; missing.any())

@@ -26,8 +26,8 @@ struct SvmState {
   std::uint8_t virtual_priority = 0;       ///< V_INTR_PRIO
   std::uint8_t virtual_vector = 0;         ///< V_INTR_VECTOR
 
-  std::uint64_t vmcb = 0;             ///< physical address
-  std::uint32_t intercepts[5] = {};   ///< the VMCB's first words: the bit's number is the exit code
+  std::uint64_t vmcb = 0;            ///< physical address
+  std::uint32_t intercepts[5] = {};  ///< the VMCB's first words: the bit's number is the exit code
   std::uint32_t asid = 0;
   std::uint64_t io_map = 0, msr_map = 0;
   std::uint64_t tsc_offset = 0;  ///< part of ArchState::tsc_offset

@@ -196,7 +196,8 @@ TEST_P(SvmFuzz, NoVmcbBreaksTheMachine) {
       else
         m.put(vmcb_at + at, m.get(vmcb_at + at, 1) ^ 1u << random() % 8, 1);
     }
-    for (std::uint64_t at = 0; at < 0x14; at += 4) m.put(vmcb_at + at, m.get(vmcb_at + at, 4) | random() % 2 << random() % 32, 4);
+    for (std::uint64_t at = 0; at < 0x14; at += 4)
+      m.put(vmcb_at + at, m.get(vmcb_at + at, 4) | random() % 2 << random() % 32, 4);
     intercept(ExitCode::VMRUN);
     for (std::uint64_t at = 0x40; at < 0x50; at++) m.put(vmcb_at + at, at == 0x42 || at == 0x4a ? 0x51 : 0, 1);
     m.vcpu().set_state(m.state);
@@ -210,6 +211,7 @@ TEST_P(SvmFuzz, NoVmcbBreaksTheMachine) {
     ArchState state;
     m.vcpu().get_state(state);  // and set again, as a pause does
     m.vcpu().set_state(state);
+    if (exit.reason != ExitReason::Interrupted) m.vcpu().run();  // the request is still there
   }
   m.long_mode();
   m.state.efer |= EFER_SVME;

@@ -49,14 +49,14 @@ TEST_P(Svm, AVmcbOutsideAPageStartIsRefused) {
 }
 
 // VMRUN's consistency checks.
-#define REFUSES(name, change)                 \
-  TEST_P(Svm, Refuses##name) {                \
-    guest(svm_cpuid);                         \
-    Machine& m = machine();                   \
-    change;                                   \
-    EXPECT_EQ(run(), ExitCode::INVALID);      \
-    EXPECT_EQ(guest_rax(), 0x1234u);          \
-    EXPECT_EQ(m.state.gpr[RAX], vmcb_at);     \
+#define REFUSES(name, change)             \
+  TEST_P(Svm, Refuses##name) {            \
+    guest(svm_cpuid);                     \
+    Machine& m = machine();               \
+    change;                               \
+    EXPECT_EQ(run(), ExitCode::INVALID);  \
+    EXPECT_EQ(guest_rax(), 0x1234u);      \
+    EXPECT_EQ(m.state.gpr[RAX], vmcb_at); \
   }
 REFUSES(AsidZero, m.put(vmcb_at + 0x58, 0, 4))
 REFUSES(GuestsThatMayRunGuests, m.put(vmcb_at + 0x10, 0, 4))

@@ -17,8 +17,8 @@ bool BtVcpu::walk(std::uint64_t address, Access access, bool user, bool smap_ove
   }
 }
 
-/// `changed`: an entry changed under the walk, which counts for nothing then. `nested`: what the guest takes for physical
-/// addresses goes through its hypervisor's tables.
+/// `changed`: an entry changed under the walk, which counts for nothing then. `nested`: what the guest takes for
+/// physical addresses goes through its hypervisor's tables.
 template <bool nested>
 bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool smap_override, Translation& out,
                        bool& changed) {
@@ -127,7 +127,8 @@ bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool sma
   }
 
   std::uint64_t frame = entries[level].value & frame_mask;
-  if (!pae && level == 2) frame = (entries[level].value & 0xffc00000u) | ((entries[level].value & 0x1fe000u) << 19);  // PSE-36
+  if (!pae && level == 2)
+    frame = (entries[level].value & 0xffc00000u) | ((entries[level].value & 0x1fe000u) << 19);  // PSE-36
   out.address = GuestPhys{(frame & ~page_mask) | (address & page_mask)};
   out.large = level > 1;
   out.global = (entries[level].value & PTE_G) && (s.cr4 & CR4_PGE);

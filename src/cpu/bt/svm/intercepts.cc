@@ -1,7 +1,7 @@
 // Instructions of a guest that its hypervisor may want to see (APM 2 15.9 to 15.11). Register-only.
 //
-// Blocks of Mode::NESTED call out for these, and the callout comes here first. An instruction's own exceptions that need
-// no operand come before its intercept, the others after it (APM 2 table 15-7).
+// Blocks of Mode::NESTED call out for these, and the callout comes here first. An instruction's own exceptions that
+// need no operand come before its intercept, the others after it (APM 2 table 15-7).
 #include "cpu/bt/callouts.h"
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"

@@ -1,7 +1,7 @@
 // Nested page tables: guest-physical to physical addresses, and #VMEXIT(NPF) (APM 2 15.25). Register-only.
 //
-// The tables have the format of the host's paging mode at VMRUN. Every access is a user's to them, one to a guest's page
-// table a write, since it may set accessed and dirty bits (APM 2 15.25.5).
+// The tables have the format of the host's paging mode at VMRUN. Every access is a user's to them, one to a guest's
+// page table a write, since it may set accessed and dirty bits (APM 2 15.25.5).
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/page_entry.h"
 #include "cpu/bt/vcpu.h"
@@ -66,7 +66,9 @@ bool BtVcpu::nested_walk_once(std::uint64_t address, Access access, NestedUse us
     if (large) {
       if (level > (engine_.page_1gb() ? 3u : 2u)) return fault(PF_PRESENT | PF_RESERVED);
       page_mask = (std::uint64_t{1} << shift) - 1;
-      const std::uint64_t low_reserved = pae ? page_mask & ~std::uint64_t{0x1fff} : engine_.pse36() ? 0x200000 : 0x3fe000;
+      const std::uint64_t low_reserved = pae               ? page_mask & ~std::uint64_t{0x1fff}
+                                         : engine_.pse36() ? 0x200000
+                                                           : 0x3fe000;
       if (entry.value & low_reserved) return fault(PF_PRESENT | PF_RESERVED);
     }
     if (level == 1 || large) break;

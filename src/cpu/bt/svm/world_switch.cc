@@ -103,7 +103,7 @@ Outcome BtVcpu::enter_guest(std::uint64_t vmcb, std::uint64_t next_rip) {
     b->rip = next_rip;
     return Outcome::Leave;
   }
-  s.svm.host = {s.segments[ES], s.segments[CS], s.segments[SS], s.segments[DS], s.gdtr, s.idtr, s.efer, s.cr0,
+  s.svm.host = {s.segments[ES], s.segments[CS], s.segments[SS], s.segments[DS], s.gdtr,   s.idtr,   s.efer, s.cr0,
                 s.cr3,          s.cr4,          rflags(),       next_rip,       reg(RSP), reg(RAX), s.pat};
   load_controls(control);
   s.svm.guest = s.svm.gif = true;
