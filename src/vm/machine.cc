@@ -207,7 +207,6 @@ std::uint32_t Machine::signature() const { return cpuid_->query(1, 0, {}).eax; }
 Result<void> Machine::load_guest() {
   if (config_.firmware.present()) {
     cpu::reset_state(boot_state_);
-    boot_state_.gpr[cpu::RDX] = signature();
     return {};
   }
   const boot::LinuxBoot linux_boot{
@@ -242,6 +241,7 @@ Result<void> Machine::power_on() {
   cpu::ArchState waiting;  // application processors
   cpu::reset_state(waiting);
   waiting.gpr[cpu::RDX] = signature();
+  if (config_.firmware.present()) boot_state_.gpr[cpu::RDX] = signature();
   for (cpu::ArchState* state : {&boot_state_, &waiting}) {
     state->tsc_offset = tsc_.offset();
     if (!config_.firmware.present()) state->mtrr_def_type = MTRR_ENABLED_WRITE_BACK;
