@@ -100,6 +100,19 @@ std::optional<Result<void>> apply_to_user(NetConfig& net, const std::string& wor
   return Result<void>();
 }
 
+/// What only this kind of network understands.
+const char* words_of(NetKind kind) {
+  switch (kind) {
+    case NetKind::User:
+      return "hostfwd=, isolated, restrict=, ipv6=, tftp=, bootfile=";
+    case NetKind::Passt:
+      return "socket=, hostfwd=, ipv6=";
+    case NetKind::Tap:
+      break;
+  }
+  return "ifname=";
+}
+
 Result<void> apply(NetConfig& net, const std::string& word) {
   const std::size_t equals = word.find('=');
   const std::string key = word.substr(0, equals);
@@ -130,8 +143,7 @@ Result<void> apply(NetConfig& net, const std::string& word) {
   }
   if (net.kind == NetKind::Tap && key == "ifname") return set_interface(net, value);
   return Error(
-      fmt::format("\"{}\" is not known here (known: {}, model=, mac=, queues=, rom=)", word,
-                  net.kind == NetKind::User ? "hostfwd=, isolated, restrict=, ipv6=, tftp=, bootfile=" : "ifname="));
+      fmt::format("\"{}\" is not known here (known: {}, model=, mac=, queues=, rom=)", word, words_of(net.kind)));
 }
 
 }  // namespace
