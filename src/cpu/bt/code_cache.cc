@@ -227,6 +227,9 @@ void CodeCache::commit(Block* block) {
       block->straddles ? page_size - block->offset : static_cast<std::uint64_t>(block->guest_bytes);
   attach(block->page, block->offset, in_first);
   if (block->straddles) attach(block->second_page, 0, block->guest_bytes - in_first);
+#ifdef VENEER_TSAN
+  __tsan_release(this);  // to code_has_run()
+#endif
   // Published last: others look without the lock.
   part_->ordered[part_->count] = block;
   __atomic_store_n(&part_->count, part_->count + 1, __ATOMIC_RELEASE);
@@ -341,7 +344,7 @@ bool CodeCache::is_closed(CodePageId page) const {
 
 void CodeCache::kill(Block* block) {
   block->dead = true;
-  counters_.invalidated++;
+  __atomic_store_n(&counters_.invalidated, counters_.invalidated + 1, __ATOMIC_RELAXED);  // vCPUs look without the lock
   for (Block** at = &buckets_[bucket_of(block->page, block->offset, block->mode)]; *at; at = &(*at)->next_in_bucket)
     if (*at == block) {
       __atomic_store_n(at, block->next_in_bucket, __ATOMIC_RELEASE);

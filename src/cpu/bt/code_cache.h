@@ -9,6 +9,11 @@
 #include "cpu/bt/code_lock.h"
 #include "machine/guest_memory.h"
 
+#ifdef VENEER_TSAN
+extern "C" void __tsan_acquire(void* address);
+extern "C" void __tsan_release(void* address);
+#endif
+
 namespace veneer::cpu::bt {
 
 /// Blocks of one guest page and the bytes of it that they cover.
@@ -81,6 +86,13 @@ class CodeCache {
 
   /// Takes over a finished block whose code was written at hot_begin() and cold_begin().
   void commit(Block* block);
+  /// This thread comes from translated code, which led it to records of blocks that others have committed. The thread
+  /// sanitizer does not see jumps between blocks and the stores that patch them, and has to be told.
+  void code_has_run() {
+#ifdef VENEER_TSAN
+    __tsan_acquire(this);
+#endif
+  }
   /// The executable address with this low half, or null.
   const std::uint8_t* executable_at(std::uint32_t low_half) const {
     const std::uint32_t offset = low_half - static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(exec_base_));

@@ -331,6 +331,7 @@ ExitReason BtVcpu::run_loop(bool single) {
     } else {
       const CycleScope inside(engine_.options().measure_time, count.cycles.inside);
       veneer_bt_enter(code, linear);
+      engine_.cache().code_has_run();
     }
     set_arith(b->arith_flags);
     if (!entered || alone_wanted_) {
@@ -401,6 +402,7 @@ bool BtVcpu::run_alone(const Block* block, std::uint64_t linear) {
     alone_ = true;
     load_vectors();
     veneer_bt_enter(block->code, linear);
+    engine_.cache().code_has_run();
     alone_ = false;
   }
   with_vectors_saved([&] { engine_.stop_gate().let_go(); });

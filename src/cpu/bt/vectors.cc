@@ -2,7 +2,21 @@
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"
 
+#ifdef VENEER_TSAN
+extern "C" __attribute__((tls_model("initial-exec"))) __thread volatile char veneer_vectors_live;  // tsan_calls.S
+#endif
+
 namespace veneer::cpu::bt {
+namespace {
+
+/// The guest's registers are in the host's from now on, or no more: for a sanitizer's runtime, which uses them too.
+void vectors_live([[maybe_unused]] bool live) {
+#ifdef VENEER_TSAN
+  veneer_vectors_live = live;
+#endif
+}
+
+}  // namespace
 
 void BtVcpu::save_vectors() {
   if (!vectors_loaded_) return;
@@ -27,11 +41,13 @@ void BtVcpu::save_vectors() {
   const std::uint32_t mxcsr = 0x1f80;
   asm volatile("fninit; ldmxcsr %0; vzeroupper" : : "m"(mxcsr) : "memory");
   vectors_loaded_ = false;
+  vectors_live(false);
 }
 
 void BtVcpu::load_vectors() {
   if (vectors_loaded_) return;
   const std::uint64_t mask = engine_.vector_mask();
+  vectors_live(true);
   asm volatile("xrstor64 %0"
                :
                : "m"(*s.xsave.data()), "a"(static_cast<std::uint32_t>(mask)), "d"(mask >> 32)
