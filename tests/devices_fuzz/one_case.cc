@@ -15,7 +15,7 @@
 #include "drivers.h"
 
 #if defined(VENEER_SANITIZED) && defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/allocator_interface.h>
+extern "C" std::size_t __sanitizer_get_current_allocated_bytes();  // GCC comes without the header for it
 #define VENEER_HEAP_BYTES() __sanitizer_get_current_allocated_bytes()
 #else
 #define VENEER_HEAP_BYTES() (::mallinfo2().uordblks + ::mallinfo2().hblkhd)
