@@ -51,6 +51,7 @@ class SnapshotReader {
   requires std::is_trivially_copyable_v<T>
   void get(T& value) { value = get<T>(); }
   void bytes(std::span<std::byte> out) {
+    if (out.empty()) return;  // its pointer may be null, which memcpy must not be given
     if (!ok_ || out.size() > data_.size()) {
       fail();
       std::memset(out.data(), 0, out.size());
