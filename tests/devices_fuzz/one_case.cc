@@ -25,11 +25,7 @@ namespace veneer::devices_fuzz {
 namespace {
 
 /// Processor time that a step may take; sanitizers make everything slower.
-#ifdef VENEER_SANITIZED
-constexpr int step_seconds = 20;
-#else
-constexpr int step_seconds = 5;
-#endif
+constexpr int step_seconds = 60;
 /// Beyond what the board had when it was made.
 constexpr std::size_t growth_bytes_max = 64 * MiB;
 
