@@ -100,9 +100,7 @@ def wait_for_address6(guest):
     return output
 
 
-class User(unittest.TestCase):
-    """--net user, inside the sandbox as always."""
-
+class WithNetwork(unittest.TestCase):
     flags = ("--net", "user")
 
     def network(self, *flags, **where):
@@ -111,6 +109,10 @@ class User(unittest.TestCase):
         guest.boot()
         self.addresses = wait_for_address(guest)
         return guest
+
+
+class User(WithNetwork):
+    """--net user, inside the sandbox as always."""
 
     def test_dhcp(self):
         guest = self.network()
@@ -264,15 +266,8 @@ class User(unittest.TestCase):
 
 
 @unittest.skipUnless(os.path.exists("/proc/net/if_inet6"), "this host has no IPv6")
-class Ipv6(unittest.TestCase):
+class Ipv6(WithNetwork):
     """The other half of --net user; what it leads to is the host's ::1."""
-
-    def network(self, value):
-        guest = Guest("--net", value)
-        self.addCleanup(guest.__exit__)
-        guest.boot()
-        wait_for_address(guest)
-        return guest
 
     def test_both_ways_and_into_the_guest(self):
         data = content(24 * MIB + 12345)
@@ -280,7 +275,7 @@ class Ipv6(unittest.TestCase):
         port = free_port("::1")
         with Server(lambda connection: connection.sendall(data), address="::1") as down, \
                 Server(lambda connection: sums.append(read_all(connection, hashlib.sha256())), address="::1") as up:
-            guest = self.network(f"user,mac=52:56:00:00:00:07,hostfwd=tcp:[::1]:{port}-:80")
+            guest = self.network("--net", f"user,mac=52:56:00:00:00:07,hostfwd=tcp:[::1]:{port}-:80")
             addresses = wait_for_address6(guest)
             self.assertIn("inet6 fec0::5056:ff:fe00:7/64", addresses)
             self.assertRegex(addresses, "default via fe80::")
@@ -301,20 +296,13 @@ class Ipv6(unittest.TestCase):
             self.assertNotIn("sandbox", guest.stderr())
 
     def test_off(self):
-        guest = self.network("user,ipv6=off")
+        guest = self.network("--net", "user,ipv6=off")
         self.assertNotIn("fec0", guest.run("sleep 5; ip -6 addr show eth0")[1])
 
 
 @unittest.skipUnless(shutil.which("passt"), "this host has no passt")
-class Passt(unittest.TestCase):
+class Passt(WithNetwork):
     """A network in another process; its guest has the host's own addresses."""
-
-    def network(self, value):
-        guest = Guest("--net", value)
-        self.addCleanup(guest.__exit__)
-        guest.boot()
-        wait_for_address(guest)
-        return guest
 
     def download(self, guest):
         """The sum of what comes; the gateway stands for the host's loopback. (Ping needs rights that passt's user may lack,
@@ -329,7 +317,7 @@ class Passt(unittest.TestCase):
 
     def test_started_with_the_machine(self):
         port = free_port()
-        guest = self.network(f"passt,hostfwd=tcp:127.0.0.1:{port}-:80")
+        guest = self.network("--net", f"passt,hostfwd=tcp:127.0.0.1:{port}-:80")
         self.assertEqual(self.download(guest), hashlib.sha256(content(16 * MIB)).hexdigest())
         guest.run("mkdir /tmp/www; seq 1 500000 >/tmp/www/page; httpd -p 80 -h /tmp/www")
         with connect(port) as client:
@@ -350,7 +338,7 @@ class Passt(unittest.TestCase):
                 deadline = time.monotonic() + 20 * SCALE
                 while not os.path.exists(path) and time.monotonic() < deadline:
                     time.sleep(0.05)
-                guest = self.network(f"passt,socket={path}")
+                guest = self.network("--net", f"passt,socket={path}")
                 self.assertEqual(self.download(guest), hashlib.sha256(content(16 * MIB)).hexdigest())
             finally:
                 passt.kill()

@@ -15,6 +15,11 @@ inline constexpr std::uint64_t PTE_NX = std::uint64_t{1} << 63;
 /// Reserved in the four entries of PAE paging that CR3 points to.
 inline constexpr std::uint64_t PDPTE_RESERVED = 0x1e6;
 
+/// Where an entry of 32-bit paging has its 4 MiB page: bits 39-32 are in bits 20-13 (PSE-36, SDM 3A table 4-4).
+inline constexpr std::uint64_t large_frame_32bit(std::uint64_t entry) {
+  return (entry & 0xffc00000u) | ((entry & 0x1fe000u) << 19);
+}
+
 /// One entry that a walk went through.
 struct PageEntry {
   GuestPhys place;

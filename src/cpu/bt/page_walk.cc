@@ -127,8 +127,7 @@ bool BtVcpu::walk_once(std::uint64_t address, Access access, bool user, bool sma
   }
 
   std::uint64_t frame = entries[level].value & frame_mask;
-  if (!pae && level == 2)
-    frame = (entries[level].value & 0xffc00000u) | ((entries[level].value & 0x1fe000u) << 19);  // PSE-36
+  if (!pae && level == 2) frame = large_frame_32bit(entries[level].value);
   out.address = GuestPhys{(frame & ~page_mask) | (address & page_mask)};
   out.large = level > 1;
   out.global = (entries[level].value & PTE_G) && (s.cr4 & CR4_PGE);

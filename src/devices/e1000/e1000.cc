@@ -71,7 +71,7 @@ bool in_table(std::uint32_t offset) {
 }  // namespace
 
 E1000::E1000(std::string name, machine::GuestMemory& memory, net::CardPort& port, const net::MacAddress& mac)
-    : PciFunction(std::move(name), identity), memory_(memory), port_(port), memory_bar_(*this), port_bar_(*this) {
+    : PciFunction(std::move(name), identity), memory_(memory), port_(port) {
   add_bar(0, BarKind::Memory32, memory_bar_bytes, memory_bar_);
   add_bar(1, BarKind::Io, port_bar_bytes, port_bar_);
   // EEPROM (5.6): address, then what a driver may look at, and the checksum.
@@ -164,31 +164,30 @@ void E1000::count(std::uint32_t low, std::uint64_t amount) {
 
 // ---- Registers ------------------------------------------------------------------------------------------------------
 
-std::uint64_t E1000::Registers::read(std::uint64_t offset, unsigned size_bytes) {
-  std::uint64_t value = owner_.read_register(static_cast<std::uint32_t>(offset & ~std::uint64_t{3}));
+std::uint64_t E1000::read_memory_bar(std::uint64_t offset, unsigned size_bytes) {
+  std::uint64_t value = read_register(static_cast<std::uint32_t>(offset & ~std::uint64_t{3}));
   if (offset % 4 + size_bytes > 4)
-    value |= std::uint64_t{owner_.read_register(static_cast<std::uint32_t>((offset & ~std::uint64_t{3}) + 4))} << 32;
+    value |= std::uint64_t{read_register(static_cast<std::uint32_t>((offset & ~std::uint64_t{3}) + 4))} << 32;
   return (value >> (8 * (offset % 4))) & byte_mask(size_bytes);
 }
 
 /// 13.1: registers are written as whole dwords; anything else has no defined effect, so here it has none.
-void E1000::Registers::write(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) {
+void E1000::write_memory_bar(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) {
   if (offset % 4 != 0 || size_bytes < 4) return;
-  owner_.write_register(static_cast<std::uint32_t>(offset), static_cast<std::uint32_t>(value));
-  if (size_bytes == 8)
-    owner_.write_register(static_cast<std::uint32_t>(offset + 4), static_cast<std::uint32_t>(value >> 32));
+  write_register(static_cast<std::uint32_t>(offset), static_cast<std::uint32_t>(value));
+  if (size_bytes == 8) write_register(static_cast<std::uint32_t>(offset + 4), static_cast<std::uint32_t>(value >> 32));
 }
 
-std::uint64_t E1000::Window::read(std::uint64_t offset, unsigned size_bytes) {
+std::uint64_t E1000::read_port_bar(std::uint64_t offset, unsigned size_bytes) {
   if (size_bytes != 4) return 0;
-  if (offset == IOADDR) return owner_.window_address_;
-  return offset == IODATA ? owner_.read_register(owner_.window_address_) : 0;
+  if (offset == IOADDR) return window_address_;
+  return offset == IODATA ? read_register(window_address_) : 0;
 }
 
-void E1000::Window::write(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) {
+void E1000::write_port_bar(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) {
   if (size_bytes != 4) return;
-  if (offset == IOADDR) owner_.window_address_ = static_cast<std::uint32_t>(value) & 0x1'fffc;
-  if (offset == IODATA) owner_.write_register(owner_.window_address_, static_cast<std::uint32_t>(value));
+  if (offset == IOADDR) window_address_ = static_cast<std::uint32_t>(value) & 0x1'fffc;
+  if (offset == IODATA) write_register(window_address_, static_cast<std::uint32_t>(value));
 }
 
 std::uint32_t E1000::read_register(std::uint32_t offset) {

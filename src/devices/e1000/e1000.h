@@ -17,6 +17,7 @@
 #include "devices/pci/pci_function.h"
 #include "machine/device.h"
 #include "machine/guest_memory.h"
+#include "machine/register_window.h"
 #include "net/card.h"
 #include "net/mac_address.h"
 
@@ -43,32 +44,6 @@ class E1000 final : public PciFunction, public net::Card {
   void announce() override { update_interrupt(); }
 
  private:
-  class Registers final : public machine::Device {
-   public:
-    explicit Registers(E1000& owner) : owner_(owner) {}
-    std::uint64_t read(std::uint64_t offset, unsigned size_bytes) override;
-    void write(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) override;
-    void save(machine::SnapshotWriter&) const override {}
-    void restore(machine::SnapshotReader&) override {}
-    void reset() override {}
-
-   private:
-    E1000& owner_;
-  };
-  /// IOADDR and IODATA (13.2.2).
-  class Window final : public machine::Device {
-   public:
-    explicit Window(E1000& owner) : owner_(owner) {}
-    std::uint64_t read(std::uint64_t offset, unsigned size_bytes) override;
-    void write(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) override;
-    void save(machine::SnapshotWriter&) const override {}
-    void restore(machine::SnapshotReader&) override {}
-    void reset() override {}
-
-   private:
-    E1000& owner_;
-  };
-
   /// What the last context descriptor said (3.3.6).
   struct Context {
     std::uint8_t ip_start = 0, ip_offset = 0;
@@ -82,6 +57,11 @@ class E1000 final : public PciFunction, public net::Card {
 
   std::uint32_t& at(std::uint32_t offset) { return registers_[offset / 4]; }
   std::uint32_t at(std::uint32_t offset) const { return registers_[offset / 4]; }
+  std::uint64_t read_memory_bar(std::uint64_t offset, unsigned size_bytes);
+  void write_memory_bar(std::uint64_t offset, unsigned size_bytes, std::uint64_t value);
+  /// IOADDR and IODATA (13.2.2).
+  std::uint64_t read_port_bar(std::uint64_t offset, unsigned size_bytes);
+  void write_port_bar(std::uint64_t offset, unsigned size_bytes, std::uint64_t value);
   std::uint32_t read_register(std::uint32_t offset);
   void write_register(std::uint32_t offset, std::uint32_t value);
   void write_control(std::uint32_t value);
@@ -108,8 +88,8 @@ class E1000 final : public PciFunction, public net::Card {
 
   machine::GuestMemory& memory_;
   net::CardPort& port_;
-  Registers memory_bar_;
-  Window port_bar_;
+  machine::RegisterWindow<E1000> memory_bar_{*this, &E1000::read_memory_bar, &E1000::write_memory_bar};
+  machine::RegisterWindow<E1000> port_bar_{*this, &E1000::read_port_bar, &E1000::write_port_bar};
   MicrowireEeprom eeprom_;
 
   std::array<std::uint32_t, e1000::REGISTERS_END / 4> registers_{};

@@ -27,7 +27,7 @@ LogLimiter& complaints() {
 }  // namespace
 
 NvmeController::NvmeController(std::string name, machine::GuestMemory& memory, disk::Backend& disk, unsigned io_queues)
-    : PciFunction(std::move(name), identity), memory_(memory), disk_(disk), io_queues_(io_queues), registers_(*this) {
+    : PciFunction(std::move(name), identity), memory_(memory), disk_(disk), io_queues_(io_queues) {
   VENEER_ASSERT(io_queues >= 1 && io_queues <= io_queues_max);
   static_assert(DOORBELLS + 8 * (io_queues_max + 1) <= registers_bytes);
   submission_.resize(io_queues + 1);
@@ -40,17 +40,17 @@ NvmeController::NvmeController(std::string name, machine::GuestMemory& memory, d
 
 // ---- Registers ----------------------------------------------------------------------------------------------------
 
-std::uint64_t NvmeController::Registers::read(std::uint64_t offset, unsigned size_bytes) {
+std::uint64_t NvmeController::read_registers(std::uint64_t offset, unsigned size_bytes) {
   if (offset % size_bytes != 0) return 0;
-  const std::uint64_t dword = owner_.register_dword(offset & ~std::uint64_t{3});
-  if (size_bytes == 8) return dword | owner_.register_dword(offset + 4) << 32;
+  const std::uint64_t dword = register_dword(offset & ~std::uint64_t{3});
+  if (size_bytes == 8) return dword | register_dword(offset + 4) << 32;
   return (dword >> (8 * (offset % 4))) & byte_mask(size_bytes);
 }
 
-void NvmeController::Registers::write(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) {
+void NvmeController::write_registers(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) {
   if (size_bytes < 4 || offset % size_bytes != 0) return;
-  owner_.write_dword(offset, static_cast<std::uint32_t>(value));
-  if (size_bytes == 8) owner_.write_dword(offset + 4, static_cast<std::uint32_t>(value >> 32));
+  write_dword(offset, static_cast<std::uint32_t>(value));
+  if (size_bytes == 8) write_dword(offset + 4, static_cast<std::uint32_t>(value >> 32));
 }
 
 std::uint64_t NvmeController::register_dword(std::uint64_t offset) const {

@@ -19,6 +19,7 @@
 #include "machine/device.h"
 #include "machine/dma.h"
 #include "machine/guest_memory.h"
+#include "machine/register_window.h"
 
 namespace veneer::devices {
 
@@ -38,18 +39,8 @@ class NvmeController final : public PciFunction {
   using Status = nvme::Status;
   using Command = nvme::Command;
 
-  class Registers final : public machine::Device {
-   public:
-    explicit Registers(NvmeController& owner) : owner_(owner) {}
-    std::uint64_t read(std::uint64_t offset, unsigned size_bytes) override;
-    void write(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) override;
-    void save(machine::SnapshotWriter&) const override {}
-    void restore(machine::SnapshotReader&) override {}
-    void reset() override {}
-
-   private:
-    NvmeController& owner_;
-  };
+  std::uint64_t read_registers(std::uint64_t offset, unsigned size_bytes);
+  void write_registers(std::uint64_t offset, unsigned size_bytes, std::uint64_t value);
 
   struct SubmissionQueue {
     std::uint64_t base = 0;
@@ -127,7 +118,8 @@ class NvmeController final : public PciFunction {
   machine::GuestMemory& memory_;
   disk::Backend& disk_;
   const unsigned io_queues_;
-  Registers registers_;
+  machine::RegisterWindow<NvmeController> registers_{*this, &NvmeController::read_registers,
+                                                     &NvmeController::write_registers};
 
   std::uint32_t cc_ = 0, csts_ = 0, aqa_ = 0, masked_ = 0;
   std::uint64_t asq_ = 0, acq_ = 0;

@@ -94,7 +94,7 @@ void put_half(std::uint64_t& field, unsigned at, unsigned size_bytes, std::uint6
 }  // namespace
 
 VirtioPci::VirtioPci(std::string name, VirtioDevice& device, machine::GuestMemory& memory)
-    : PciFunction(std::move(name), identity(device)), device_(device), registers_(*this) {
+    : PciFunction(std::move(name), identity(device)), device_(device) {
   for (unsigned i = 0; i < device.queue_count(); ++i) queues_.emplace_back(memory, device.queue_size_max(i));
   queue_vectors_.assign(queues_.size(), NO_VECTOR);
   add_bar(0, BarKind::Memory32, registers_bytes, registers_);
@@ -154,28 +154,28 @@ void VirtioPci::write_config(unsigned offset, unsigned size_bytes, std::uint32_t
 
 // ---- BAR 0 ----------------------------------------------------------------------------------------------------------
 
-std::uint64_t VirtioPci::Registers::read(std::uint64_t offset, unsigned size_bytes) {
+std::uint64_t VirtioPci::read_registers(std::uint64_t offset, unsigned size_bytes) {
   if (offset < COMMON_BASE + COMMON_BYTES) {
     for (const Field& field : common_fields)
       if (offset >= field.offset && offset + size_bytes <= field.offset + field.bytes)
-        return (owner_.read_common(field.offset) >> (8 * (offset - field.offset))) & byte_mask(size_bytes);
+        return (read_common(field.offset) >> (8 * (offset - field.offset))) & byte_mask(size_bytes);
     return 0;
   }
-  if (offset == ISR_BASE) return owner_.take_isr();
+  if (offset == ISR_BASE) return take_isr();
   std::uint64_t value = 0;
   for (unsigned i = 0; i < size_bytes; ++i)
     if (offset + i >= DEVICE_BASE && offset + i < DEVICE_BASE + DEVICE_BYTES)
-      value |= std::uint64_t{owner_.device_.read_config(static_cast<unsigned>(offset + i - DEVICE_BASE))} << (8 * i);
+      value |= std::uint64_t{device_.read_config(static_cast<unsigned>(offset + i - DEVICE_BASE))} << (8 * i);
   return value;
 }
 
-void VirtioPci::Registers::write(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) {
-  if (offset < COMMON_BASE + COMMON_BYTES) return owner_.write_common(static_cast<unsigned>(offset), size_bytes, value);
-  if (offset >= NOTIFY_BASE) return owner_.notify((offset - NOTIFY_BASE) / notify_multiplier);
+void VirtioPci::write_registers(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) {
+  if (offset < COMMON_BASE + COMMON_BYTES) return write_common(static_cast<unsigned>(offset), size_bytes, value);
+  if (offset >= NOTIFY_BASE) return notify((offset - NOTIFY_BASE) / notify_multiplier);
   for (unsigned i = 0; i < size_bytes; ++i)
     if (offset + i >= DEVICE_BASE && offset + i < DEVICE_BASE + DEVICE_BYTES)
-      owner_.device_.write_config(static_cast<unsigned>(offset + i - DEVICE_BASE),
-                                  static_cast<std::uint8_t>(value >> (8 * i)));
+      device_.write_config(static_cast<unsigned>(offset + i - DEVICE_BASE),
+                           static_cast<std::uint8_t>(value >> (8 * i)));
 }
 
 std::uint64_t VirtioPci::offered_features() const {

@@ -13,6 +13,7 @@
 #include "devices/virtio/virtqueue.h"
 #include "machine/device.h"
 #include "machine/guest_memory.h"
+#include "machine/register_window.h"
 
 namespace veneer::devices {
 
@@ -34,19 +35,8 @@ class VirtioPci final : public PciFunction, public VirtioTransport {
 
  private:
   /// BAR 0.
-  class Registers final : public machine::Device {
-   public:
-    explicit Registers(VirtioPci& owner) : owner_(owner) {}
-    std::uint64_t read(std::uint64_t offset, unsigned size_bytes) override;
-    void write(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) override;
-    void save(machine::SnapshotWriter&) const override {}
-    void restore(machine::SnapshotReader&) override {}
-    void reset() override {}
-
-   private:
-    VirtioPci& owner_;
-  };
-
+  std::uint64_t read_registers(std::uint64_t offset, unsigned size_bytes);
+  void write_registers(std::uint64_t offset, unsigned size_bytes, std::uint64_t value);
   void add_capabilities();
   std::uint64_t read_common(unsigned offset) const;
   void write_common(unsigned offset, unsigned size_bytes, std::uint64_t value);
@@ -62,7 +52,7 @@ class VirtioPci final : public PciFunction, public VirtioTransport {
   void reset_device();
 
   VirtioDevice& device_;
-  Registers registers_;
+  machine::RegisterWindow<VirtioPci> registers_{*this, &VirtioPci::read_registers, &VirtioPci::write_registers};
   std::vector<VirtQueue> queues_;
   std::vector<std::uint16_t> queue_vectors_;
   unsigned window_capability_ = 0;  // VIRTIO_PCI_CAP_PCI_CFG

@@ -87,7 +87,7 @@ bool BtVcpu::nested_walk_once(std::uint64_t address, Access access, NestedUse us
   }
   const std::uint64_t leaf = entries[level].value;
   std::uint64_t frame = leaf & frame_mask;
-  if (!pae && level == 2) frame = (leaf & 0xffc00000u) | ((leaf & 0x1fe000u) << 19);  // PSE-36
+  if (!pae && level == 2) frame = large_frame_32bit(leaf);
   out.address = GuestPhys{(frame & ~page_mask) | (address & page_mask)};
   out.writable = can_write && (leaf & PTE_D);
   return true;
