@@ -25,7 +25,11 @@ namespace veneer::devices_fuzz {
 namespace {
 
 /// Processor time that a step may take; sanitizers make everything slower.
-constexpr int step_seconds = 60;
+#ifdef VENEER_SANITIZED
+constexpr int step_seconds = 20;
+#else
+constexpr int step_seconds = 5;
+#endif
 /// Beyond what the board had when it was made.
 constexpr std::size_t growth_bytes_max = 64 * MiB;
 
