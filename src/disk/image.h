@@ -95,7 +95,7 @@ class Mapping {
   }
   ~Mapping() { release(); }
 
-  /// The transfer has completed (well or badly). From any thread.
+  /// The transfer has completed (well or badly). From any thread; never waits for the host.
   inline void release();
 
   std::vector<HostExtent> extents;  ///< in guest order, together as long as the range
@@ -142,12 +142,13 @@ class Image {
   /// The range reads as zeros afterwards.
   virtual Result<void> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroMode mode) = 0;
 
-  /// Fills `mapping` when all of the range can be read from host files as it stands; false: use read().
+  /// Fills `mapping` when all of the range can be read from host files as it stands; false: use read(). Never waits for
+  /// the host: false, too, while another thread is at the image's tables.
   bool map_for_read(std::uint64_t offset, std::uint64_t length, Mapping& mapping) {
     return map(offset, length, false, mapping);
   }
   /// Fills `mapping` when overwriting these places is all there is to do (allocated, not shared); false: use write().
-  /// Always false in Writethrough mode. The write counts as completed once the transfer has completed and the mapping
+  /// Never waits either. Always false in Writethrough mode. The write counts as completed once the transfer has completed and the mapping
   /// is released: release it before calling flush() for it.
   bool map_for_write(std::uint64_t offset, std::uint64_t length, Mapping& mapping) {
     return map(offset, length, true, mapping);

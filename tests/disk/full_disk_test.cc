@@ -1,6 +1,10 @@
 // A host disk that fills up or breaks under a qcow2 image.
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <future>
+#include <utility>
+
 #include "disk/qcow2/check.h"
 #include "disk/qcow2/create.h"
 #include "disk/qcow2/qcow2_image.h"
@@ -80,6 +84,35 @@ TEST_F(FailingDisk, AfterAFailedSyncNothingIsWritten) {
   EXPECT_FALSE(put(4096, 512).ok());
   EXPECT_FALSE(image->flush().ok());
   EXPECT_EQ(disk->writes, writes);
+}
+
+/// A host that takes its time over a table must not hold up those who ask for places: they have the whole machine's lock.
+TEST_F(FailingDisk, PlacesAreGivenAndTakenBackWhileATableIsWritten) {
+  disk->fd = 0;
+  ASSERT_TRUE(put(0, 4096).ok());
+  ASSERT_TRUE(image->flush().ok());
+  Mapping held, refused;
+  ASSERT_TRUE(image->map_for_read(0, 4096, held));
+  ASSERT_TRUE(put(2 * MiB, 4096).ok());  // another L2 table
+  std::promise<void> reached, gate;
+  bool first = true;
+  disk->before_write = [&] {
+    if (!std::exchange(first, false)) return;
+    reached.set_value();
+    gate.get_future().wait();
+  };
+  auto flush = std::async(std::launch::async, [&] { return image->flush().ok(); });
+  reached.get_future().wait();
+  auto answer = std::async(std::launch::async, [&] {
+    const bool mapped = image->map_for_read(0, 4096, refused);
+    held.release();
+    return mapped;
+  });
+  EXPECT_EQ(answer.wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  gate.set_value();
+  EXPECT_FALSE(answer.get());
+  EXPECT_TRUE(flush.get());
+  EXPECT_TRUE(image->map_for_read(0, 4096, held));
 }
 
 }  // namespace

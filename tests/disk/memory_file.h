@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -38,6 +39,7 @@ class MemoryFile final : public HostFile {
     return {};
   }
   Result<void> write(std::uint64_t offset, std::span<const iovec> iov) override {
+    if (before_write) before_write();
     const std::lock_guard lock(mutex_);
     const std::uint64_t length = iov_length(iov);
     if (offset + length > limit) return Error("no space").with_code(ENOSPC);
@@ -84,7 +86,7 @@ class MemoryFile final : public HostFile {
     const std::lock_guard lock(mutex_);
     return DataRange{std::min<std::uint64_t>(offset, bytes_.size()), bytes_.size()};
   }
-  int transfer_fd() const override { return -1; }
+  int transfer_fd() const override { return fd; }
   const std::string& path() const override { return path_; }
 
   const std::vector<std::byte>& bytes() const { return bytes_; }
@@ -115,6 +117,8 @@ class MemoryFile final : public HostFile {
   std::uint64_t limit = std::uint64_t{1} << 30;  ///< larger files do not fit on this disk
   std::uint64_t writes = 0;
   bool fail_sync = false;
+  std::function<void()> before_write = {};  ///< called on the thread that writes
+  int fd = -1;                              ///< what mappings name
 
  private:
   std::mutex mutex_;

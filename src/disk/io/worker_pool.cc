@@ -43,9 +43,11 @@ WorkerPool::~WorkerPool() {
 }
 
 void WorkerPool::post(std::function<void()> work) {
-  const std::lock_guard hold(mutex_);
-  work_.push_back(std::move(work));
-  changed_.notify_one();
+  {
+    const std::lock_guard hold(mutex_);
+    work_.push_back(std::move(work));
+  }
+  changed_.notify_one();  // without the lock, for which the thread that wakes would have to wait at once
 }
 
 void WorkerPool::run() {

@@ -101,7 +101,9 @@ bool Qcow2Image::map_extents(std::uint64_t offset, std::uint64_t length, bool fo
   const int fd = file_->transfer_fd();
   if (fd < 0 || length == 0 || !check_range(offset, length)) return false;
   if (for_write && (options_.read_only || options_.cache == CacheMode::Writethrough)) return false;
-  const Lock lock(mutex_);
+  // The caller holds up the whole machine while it waits, and a commit keeps the lock while the host writes tables.
+  const Lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return false;
   if (for_write && broken_) return false;
   for (std::uint64_t done = 0; done < length;) {
     auto found = look_up(offset + done, length - done, true);
@@ -146,10 +148,7 @@ bool Qcow2Image::map_extents(std::uint64_t offset, std::uint64_t length, bool fo
   return true;
 }
 
-void Qcow2Image::end_lease(std::uint64_t lease) {
-  const Lock lock(mutex_);
-  leases_.end(lease);
-}
+void Qcow2Image::end_lease(std::uint64_t lease) { leases_.end(lease); }
 
 Result<Image::Status> Qcow2Image::status(std::uint64_t offset, std::uint64_t length) {
   TRY_VOID(check_range(offset, length));
