@@ -153,7 +153,7 @@ class User(WithNetwork):
         with Server(lambda connection: connection.sendall(data)) as down, \
                 Server(lambda connection: sums.append(read_all(connection, hashlib.sha256()))) as up:
             guest = self.network("--net", "user", "--cpus", "2")
-            _, output = guest.run(f"seq 1 3000000 | nc 10.0.2.2 {up.port} & "
+            _, output = guest.run(f"busybox seq 1 3000000 | nc 10.0.2.2 {up.port} & "
                                   f"nc 10.0.2.2 {down.port} </dev/null | sha256sum; wait", 200)
             self.assertIn(hashlib.sha256(data).hexdigest(), output)
             expected = hashlib.sha256("".join(f"{i}\n" for i in range(1, 3000001)).encode()).hexdigest()
@@ -194,7 +194,7 @@ class User(WithNetwork):
     def test_forwarded_port(self):
         port = free_port()
         guest = self.network("--net", f"user,hostfwd=tcp:127.0.0.1:{port}-:80")
-        guest.run("mkdir /tmp/www; seq 1 500000 >/tmp/www/page; httpd -p 80 -h /tmp/www")
+        guest.run("mkdir /tmp/www; busybox seq 1 500000 >/tmp/www/page; httpd -p 80 -h /tmp/www")
         expected = "".join(f"{i}\n" for i in range(1, 500001)).encode()
         with connect(port) as client:
             client.sendall(b"GET /page HTTP/1.0\r\n\r\n")
@@ -282,7 +282,7 @@ class Ipv6(WithNetwork):
             self.assertIn("3 packets received", guest.run("ping -6 -c 3 -i 0.2 fec0::2")[1])
             _, output = guest.run(f"nc fec0::2 {down.port} </dev/null | sha256sum", 200)
             self.assertEqual(output.split()[0], hashlib.sha256(data).hexdigest())
-            guest.run(f"seq 1 2000000 | nc fec0::2 {up.port}", 200)
+            guest.run(f"busybox seq 1 2000000 | nc fec0::2 {up.port}", 200)
             expected = hashlib.sha256("".join(f"{i}\n" for i in range(1, 2000001)).encode()).hexdigest()
             deadline = time.monotonic() + 20 * SCALE
             while not sums and time.monotonic() < deadline:
@@ -319,7 +319,7 @@ class Passt(WithNetwork):
         port = free_port()
         guest = self.network("--net", f"passt,hostfwd=tcp:127.0.0.1:{port}-:80")
         self.assertEqual(self.download(guest), hashlib.sha256(content(16 * MIB)).hexdigest())
-        guest.run("mkdir /tmp/www; seq 1 500000 >/tmp/www/page; httpd -p 80 -h /tmp/www")
+        guest.run("mkdir /tmp/www; busybox seq 1 500000 >/tmp/www/page; httpd -p 80 -h /tmp/www")
         with connect(port) as client:
             client.sendall(b"GET /page HTTP/1.0\r\n\r\n")
             answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
@@ -381,7 +381,7 @@ class E1000(unittest.TestCase):
             self.assertIn("3 packets received", guest.run("ping -c 3 -i 0.2 -s 4000 10.0.2.2")[1])
             _, output = guest.run(f"nc 10.0.2.2 {down.port} </dev/null | sha256sum", 200)
             self.assertEqual(output.split()[0], hashlib.sha256(data).hexdigest())
-            guest.run(f"seq 1 2000000 | nc 10.0.2.2 {up.port}", 200)
+            guest.run(f"busybox seq 1 2000000 | nc 10.0.2.2 {up.port}", 200)
             expected = hashlib.sha256("".join(f"{i}\n" for i in range(1, 2000001)).encode()).hexdigest()
             deadline = time.monotonic() + 20 * SCALE
             while not sums and time.monotonic() < deadline:
