@@ -128,6 +128,13 @@ class Assembler {
   void store64(Host base, std::int32_t disp, Host from) {
     rex(true, from, 0, base), byte(0x89), modrm_mem(from, base, disp);
   }
+  void store32(Host base, std::int32_t disp, Host from) {
+    rex(false, from, 0, base), byte(0x89), modrm_mem(from, base, disp);
+  }
+  /// movzx r32, word [base + disp]
+  void load_zx16(Host to, Host base, std::int32_t disp) {
+    wrote(to), rex(false, to, 0, base), byte(0x0f), byte(0xb7), modrm_mem(to, base, disp);
+  }
   /// mov r64, [base + disp]
   void load64(Host to, Host base, std::int32_t disp) {
     wrote(to), rex(true, to, 0, base), byte(0x8b), modrm_mem(to, base, disp);

@@ -46,10 +46,15 @@ struct Mode {
   static constexpr std::uint32_t NESTED = 1u << 25;  ///< between VMRUN and #VMEXIT: instructions may be intercepted
 
   static constexpr std::uint32_t UNGROUPED = 1u << 26;  ///< a variant of the block: every access checks for itself
+  static constexpr std::uint32_t SMAP = 1u << 27;       ///< CR4.SMAP below CPL 3: the regime says what RFLAGS.AC is
+  static constexpr std::uint32_t CPL12 = 1u << 28;      ///< CPL 1 or 2
 
   /// The mode of the block this is a variant of.
   Mode grouped() const { return Mode{bits & ~UNGROUPED}; }
   bool has(std::uint32_t mask) const { return (bits & mask) != 0; }
+  Mode with(Regime regime) const {
+    return Mode{(bits & ~REGIME) | static_cast<std::uint32_t>(regime) << REGIME_SHIFT};
+  }
   Regime regime() const { return static_cast<Regime>((bits & REGIME) >> REGIME_SHIFT); }
   bool operator==(const Mode&) const = default;
 };
@@ -85,6 +90,7 @@ struct LinkSite {
   std::uint32_t bound = 0;               ///< far: the expectation of the page it was first linked to
   std::uint32_t expectation_offset = 0;  ///< far: the displacement that is compared, from the owner's hot code; else 0
   std::int32_t target = 0;               ///< guest offset from the start of the page
+  Mode mode;                             ///< what it leads to: the owner's, but behind STAC and CLAC
   BranchNote note = BranchNote::none();  ///< of a far branch, for targets that cannot be reached
   bool ungrouped = false;                ///< leads to the target's ungrouped variant
 

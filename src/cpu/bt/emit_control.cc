@@ -104,10 +104,11 @@ void Translator::align_rel32(unsigned opcode_bytes) {
   if (at > 4) a_.nops(static_cast<unsigned>(8 - at));
 }
 
-LinkSite& Translator::new_link() {
+LinkSite& Translator::new_link(Mode mode) {
   VENEER_ASSERT(link_count_ < max_links);
   auto* link = new (cache_.arena(sizeof(LinkSite))) LinkSite;
   link->owner = block_;
+  link->mode = mode;
   links_[link_count_++] = link;
   return *link;
 }
@@ -118,10 +119,10 @@ void Translator::ask_for_link(const LinkSite& link) {
   a_.imm32(static_cast<std::int32_t>(cache_.arena_name(&link)));
 }
 
-/// Makes the jump or call at `rel32` one that is linked to `target` in this page once that is translated.
-void Translator::linkable_jump(Assembler::Mark rel32, std::int32_t target) {
+/// Makes the jump or call at `rel32` one that is linked to `target` in this page once that is translated, for `mode`.
+void Translator::linkable_jump(Assembler::Mark rel32, std::int32_t target, Mode mode) {
   VENEER_ASSERT(cold_count_ < max_cold);
-  LinkSite& link = new_link();
+  LinkSite& link = new_link(mode);
   link.rel32_offset = static_cast<std::uint32_t>(rel32 - start_);
   link.target = target;
   Cold& cold = cold_[cold_count_++];
@@ -150,7 +151,7 @@ Assembler::Mark Translator::check_mapping(std::int32_t displacement, Assembler::
 /// Leaves the block for a place in another page: linked, behind a look at what is mapped there.
 void Translator::goto_far_offset(std::int32_t target, const Insn* branch, Via via) {
   VENEER_ASSERT(cold_count_ < max_cold);
-  LinkSite& link = new_link();
+  LinkSite& link = new_link(mode_.grouped());
   link.target = target;
   link.note = note_of(branch);
   if (via == Via::PairedCall && return_in_t2_)

@@ -248,6 +248,7 @@ bool Translator::emit_special(const Insn& insn) {
       }
       [[fallthrough]];
     default:
+      if (emit_supervisor(insn)) return true;
       if (CalloutFunction f = callout_for(insn)) {
         emit_callout(insn, f);
         return true;

@@ -184,6 +184,8 @@ Result<void> BtVcpu::create() {
   good_poll_ = reinterpret_cast<std::uint64_t>(pages);
   b->pending_bad_poll = good_poll_ + page_size;
   b->poll = good_poll_;
+  b->state = reinterpret_cast<std::uint64_t>(&s);
+  b->mode = reinterpret_cast<std::uint64_t>(&mode.bits);
   TRY_VOID(create_return_stack());
   b->stub_lookup = reinterpret_cast<std::uint64_t>(veneer_bt_stub_lookup);
   b->stub_branch = reinterpret_cast<std::uint64_t>(veneer_bt_stub_branch);

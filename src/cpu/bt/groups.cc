@@ -283,7 +283,7 @@ void Translator::emit_cold_group(Cold& cold) {
   // Not one plain page: the ungrouped variant goes on from this instruction.
   align_rel32(1);
   const auto rel32 = a_.jmp();
-  LinkSite& link = new_link();
+  LinkSite& link = new_link(mode_.grouped());
   link.rel32_offset = static_cast<std::uint32_t>(rel32 - start_);
   link.target = cold.insn->offset;
   link.ungrouped = true;

@@ -286,7 +286,7 @@ ExitReason BtVcpu::run_loop(bool single) {
         const bool there = link_site->far() || from.page == block->page;
         if (!from.dead && !block->dead && there &&
             (static_cast<std::uint64_t>(link_site->target) & page_offset_mask) == block->offset &&
-            from.mode.grouped() == block->mode.grouped() &&
+            link_site->mode == block->mode.grouped() &&
             (!shadow_ || (shadow_->done_with(from) && shadow_->done_with(*block))))
           engine_.cache().link(*link_site, block, engine_.many());
       }

@@ -36,6 +36,8 @@ void BtVcpu::mode_changed() {
   if (!(s.cr0 & CR0_PE)) m |= Mode::REAL;
   if (s.rflags & RFLAGS_VM) m |= Mode::VM86;
   if (cpl_ == 3) m |= Mode::CPL3;
+  if (cpl_ == 1 || cpl_ == 2) m |= Mode::CPL12;
+  if (cpl_ != 3 && (s.cr4 & CR4_SMAP)) m |= Mode::SMAP;
   const bool override_smap = !(s.cr4 & CR4_SMAP) || (s.rflags & RFLAGS_AC);
   const Regime regime = cpl_ == 3 ? Regime::User : override_smap ? Regime::Override : Regime::Supervisor;
   m |= static_cast<std::uint32_t>(regime) << Mode::REGIME_SHIFT;

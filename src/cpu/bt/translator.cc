@@ -88,7 +88,7 @@ bool Translator::ends_block(const Insn& insn) const {
     case ZYDIS_MNEMONIC_JRCXZ:
       return true;
     default:
-      return false;
+      return changes_regime(insn);
   }
 }
 
@@ -216,7 +216,7 @@ void Translator::link_to_known_blocks() {
     LinkSite& link = *links_[i];
     if (link.far() || link.ungrouped) continue;
     const auto offset = static_cast<unsigned>(link.target);
-    if (Block* to = cache_.find_covered(request_.page, offset, mode_.grouped()); to && !to->straddles)
+    if (Block* to = cache_.find_covered(request_.page, offset, link.mode); to && !to->straddles)
       cache_.link(link, to, engine_.many());
   }
 }
@@ -259,6 +259,7 @@ void Translator::emit(const Insn& insn) {
       if (!emit_special(insn)) emit_undefined(insn);
       break;
     case x86::Treatment::CallOut:
+      if (emit_supervisor(insn)) break;
       if (CalloutFunction f = callout_for(insn))
         emit_callout(insn, f);
       else

@@ -176,9 +176,10 @@ class Translator {
   void poll();
   void count_instructions(unsigned first);
   std::int32_t branch_target(const Insn& insn) const;
-  LinkSite& new_link();
+  LinkSite& new_link(Mode mode);
   void ask_for_link(const LinkSite& link);
-  void linkable_jump(Assembler::Mark rel32, std::int32_t target);
+  void linkable_jump(Assembler::Mark rel32, std::int32_t target, Mode mode);
+  void linkable_jump(Assembler::Mark rel32, std::int32_t target) { linkable_jump(rel32, target, mode_.grouped()); }
   void align_rel32(unsigned opcode_bytes);
 
   // emit_stack.cc
@@ -200,6 +201,14 @@ class Translator {
   void emit_read_tsc(const Insn& insn);
   void emit_undefined(const Insn& insn);
   void emit_raise(const Insn& insn, std::uint8_t vector);
+
+  // emit_supervisor.cc
+  bool emit_supervisor(const Insn& insn);
+  bool changes_regime(const Insn& insn) const;
+  void emit_change_regime(const Insn& insn);
+  bool emit_read_segment(const Insn& insn);
+  void hardware_flags();
+  void emit_result(unsigned guest, Host from);
 
   // registers
   static bool resident(unsigned guest) { return guest != R10 && guest != R11 && guest != R14 && guest != R15; }

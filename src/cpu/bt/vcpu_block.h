@@ -103,6 +103,8 @@ struct VcpuBlock {
   std::int64_t code_limit;  ///< the last offset of CS whose whole page is inside the limit
   std::uint64_t tsc_aux;    ///< IA32_TSC_AUX, for RDTSCP
   std::uint64_t credit;     ///< deterministic mode: end of the credit pages minus what is left of this turn
+  std::uint64_t state;      ///< the vCPU's ArchState, what of it is not in this block
+  std::uint64_t mode;       ///< its Mode: that of the block that runs
 };
 static_assert(sizeof(VcpuBlock) <= 1024);
 
