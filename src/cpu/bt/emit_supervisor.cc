@@ -105,9 +105,13 @@ bool Translator::emit_supervisor(const Insn& insn) {
     }
     case ZYDIS_MNEMONIC_STAC:
     case ZYDIS_MNEMONIC_CLAC:
-      if (!changes_regime(insn)) return false;
-      emit_change_regime(insn);
-      return true;
+      if (changes_regime(insn)) {
+        emit_change_regime(insn);
+        return true;
+      }
+      // AC is as it should be, by the mode: an interrupt's CLAC mostly. Without SMAP nobody knows.
+      return supervisor && mode_.has(Mode::SMAP) &&
+             (mode_.regime() == Regime::Override) == (insn.mnemonic() == ZYDIS_MNEMONIC_STAC);
     default:
       return false;
   }
