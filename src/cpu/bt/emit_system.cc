@@ -1,5 +1,6 @@
 // Instructions that the emitter writes itself or hands to a C++ routine.
 #include <algorithm>
+#include <bit>
 
 #include "cpu/bt/callouts.h"
 #include "cpu/bt/translator.h"
@@ -63,6 +64,11 @@ CalloutFunction callout_for(const Insn& insn) {
 }
 
 void Translator::emit_callout(const Insn& insn, CalloutFunction function) {
+  emit_callout(insn, function, VENEER_BLOCK_OFFSET(stub_callout));
+}
+
+/// `stub` is stub_callout, or one that stands in for it.
+void Translator::emit_callout(const Insn& insn, CalloutFunction function, std::int32_t stub) {
   materialise();
   flags_.recipe = nullptr;  // the routine may change any register
   CalloutRecord* record;
@@ -76,8 +82,24 @@ void Translator::emit_callout(const Insn& insn, CalloutFunction function) {
   }
   fill_record(*record, insn);
   record->function = function;
-  a_.call_gs(VENEER_BLOCK_OFFSET(stub_callout));
+  a_.call_gs(stub);
   a_.imm64(reinterpret_cast<std::uint64_t>(record));
+}
+
+/// REP STOS and REP MOVS of 64-bit code have a way without C++, where they stay in plain pages.
+void Translator::emit_string(const Insn& insn) {
+  const CalloutFunction function = string_callout(insn.mnemonic());
+  const unsigned bytes = insn.z.operand_width / 8u;
+  const bool stos = insn.z.opcode == 0xaa || insn.z.opcode == 0xab;
+  const bool movs = insn.z.opcode == 0xa4 || insn.z.opcode == 0xa5;
+  const bool based = insn.z.attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS);
+  if (!(stos || movs) || based || !(insn.z.attributes & ZYDIS_ATTRIB_HAS_REP) || insn.z.address_width != 64 ||
+      !mode_.has(Mode::CODE64) || mode_.has(Mode::SINGLE | Mode::ALIGN_CHECK | Mode::NESTED))
+    return emit_callout(insn, function);
+  materialise();  // a recipe may need T0
+  a_.mov_imm32(T0, static_cast<std::uint32_t>(tlb_offset(true)));
+  const std::int32_t stubs = stos ? VENEER_BLOCK_OFFSET(stub_stos) : VENEER_BLOCK_OFFSET(stub_movs);
+  emit_callout(insn, function, stubs + 8 * static_cast<std::int32_t>(std::countr_zero(bytes)));
 }
 
 void Translator::emit_undefined(const Insn& insn) {
@@ -239,7 +261,7 @@ bool Translator::emit_special(const Insn& insn) {
     case ZYDIS_MNEMONIC_SCASW:
     case ZYDIS_MNEMONIC_SCASD:
     case ZYDIS_MNEMONIC_SCASQ:
-      emit_callout(insn, string_callout(insn.mnemonic()));
+      emit_string(insn);
       return true;
     case ZYDIS_MNEMONIC_MOV:
       if (insn.row.form == AddressForm::Moffs) {

@@ -195,6 +195,14 @@ Result<void> BtVcpu::create() {
   b->stub_group = reinterpret_cast<std::uint64_t>(veneer_bt_stub_group);
   b->stub_writeback = reinterpret_cast<std::uint64_t>(veneer_bt_stub_writeback);
   b->stub_callout = reinterpret_cast<std::uint64_t>(veneer_bt_stub_callout);
+  const std::uint8_t* const stos[] = {veneer_bt_stub_stos_0, veneer_bt_stub_stos_1, veneer_bt_stub_stos_2,
+                                      veneer_bt_stub_stos_3};
+  const std::uint8_t* const movs[] = {veneer_bt_stub_movs_0, veneer_bt_stub_movs_1, veneer_bt_stub_movs_2,
+                                      veneer_bt_stub_movs_3};
+  for (unsigned i = 0; i < 4; i++) {
+    b->stub_stos[i] = reinterpret_cast<std::uint64_t>(stos[i]);
+    b->stub_movs[i] = reinterpret_cast<std::uint64_t>(movs[i]);
+  }
   b->self = reinterpret_cast<std::uint64_t>(this);
   b->fn_memory = reinterpret_cast<std::uint64_t>(&entry_memory);
   b->fn_writeback = reinterpret_cast<std::uint64_t>(&entry_writeback);

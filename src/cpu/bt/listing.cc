@@ -50,11 +50,15 @@ constexpr Field fields[] = {
     VENEER_FIELD(stub_group),
     VENEER_FIELD(stub_link),
     VENEER_FIELD(stub_branch),
+    VENEER_FIELD(state),
+    VENEER_FIELD(mode),
     VENEER_FIELD(temp),
     VENEER_FIELD(kernel_gs_base),
     VENEER_FIELD(under_call),
     VENEER_FIELD(credit),
     Field{offsetof(VcpuBlock, segment_base), "segment_base", std::size(VcpuBlock{}.segment_base)},
+    Field{offsetof(VcpuBlock, stub_stos), "stub_stos", std::size(VcpuBlock{}.stub_stos)},
+    Field{offsetof(VcpuBlock, stub_movs), "stub_movs", std::size(VcpuBlock{}.stub_movs)},
     Field{offsetof(VcpuBlock, group_addend), "group_addend", std::size(VcpuBlock{}.group_addend)},
 };
 #undef VENEER_FIELD
@@ -187,6 +191,9 @@ class Lister {
     if (z.mnemonic != ZYDIS_MNEMONIC_CALL) return Trailer::None;
     const auto slot = gs_slot(z, op);
     if (!slot) return Trailer::None;
+    if (*slot >= offsetof(VcpuBlock, stub_stos) &&
+        *slot < offsetof(VcpuBlock, stub_movs) + sizeof(VcpuBlock::stub_movs))
+      return Trailer::Callout;
     switch (*slot) {
       case offsetof(VcpuBlock, stub_memory):
       case offsetof(VcpuBlock, stub_group):

@@ -24,4 +24,9 @@ extern const std::uint8_t veneer_bt_stub_writeback[];
 extern const std::uint8_t veneer_bt_stub_group[];
 extern const std::uint8_t veneer_bt_stub_callout[];
 extern const std::uint8_t veneer_bt_stub_bottom[];
+// By the logarithm of the element's size.
+extern const std::uint8_t veneer_bt_stub_stos_0[], veneer_bt_stub_stos_1[], veneer_bt_stub_stos_2[],
+    veneer_bt_stub_stos_3[];
+extern const std::uint8_t veneer_bt_stub_movs_0[], veneer_bt_stub_movs_1[], veneer_bt_stub_movs_2[],
+    veneer_bt_stub_movs_3[];
 }

@@ -196,6 +196,8 @@ class Translator {
   // emit_system.cc
   bool emit_special(const Insn& insn);
   void emit_callout(const Insn& insn, CalloutFunction function);
+  void emit_callout(const Insn& insn, CalloutFunction function, std::int32_t stub);
+  void emit_string(const Insn& insn);
   void emit_sti(const Insn& insn);
   void emit_short_inc_dec(const Insn& insn);
   void emit_read_tsc(const Insn& insn);

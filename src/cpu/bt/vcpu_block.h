@@ -105,6 +105,8 @@ struct VcpuBlock {
   std::uint64_t credit;     ///< deterministic mode: end of the credit pages minus what is left of this turn
   std::uint64_t state;      ///< the vCPU's ArchState, what of it is not in this block
   std::uint64_t mode;       ///< its Mode: that of the block that runs
+  /// call: as stub_callout, for REP STOS and MOVS of elements of 1, 2, 4, 8 bytes; T0 = tlb_offset(true)
+  std::uint64_t stub_stos[4], stub_movs[4];
 };
 static_assert(sizeof(VcpuBlock) <= 1024);
 
@@ -127,12 +129,14 @@ static_assert(offsetof(ContextLayout, tlb) == 4096);
 inline constexpr std::int32_t block_offset_gpr(unsigned reg) { return static_cast<std::int32_t>(reg * 8); }
 #define VENEER_BLOCK_OFFSET(field) static_cast<std::int32_t>(offsetof(::veneer::cpu::bt::VcpuBlock, field))
 
-// stubs.S spells these numbers.
+// stubs.S and string_stubs.S spell these numbers.
 static_assert(offsetof(VcpuBlock, rip) == 0x80);
 static_assert(offsetof(VcpuBlock, t0) == 0x98);
 static_assert(offsetof(VcpuBlock, host_rsp) == 0xb0);
 static_assert(offsetof(VcpuBlock, rcx_save) == 0xc8);
 static_assert(offsetof(VcpuBlock, arith_flags) == 0xb8);
+static_assert(offsetof(VcpuBlock, flags_image) == 0xc0);
+static_assert(offsetof(VcpuBlock, direction) == 0x118);
 static_assert(offsetof(VcpuBlock, exit_kind) == 0x128);
 static_assert(offsetof(VcpuBlock, exit_arg) == 0x130);
 static_assert(offsetof(VcpuBlock, self) == 0x160);
@@ -141,5 +145,7 @@ static_assert(offsetof(VcpuBlock, fn_writeback) == 0x178);
 static_assert(offsetof(VcpuBlock, fn_callout) == 0x180);
 static_assert(offsetof(VcpuBlock, return_sp) == 0x200);
 static_assert(offsetof(VcpuBlock, return_base) == 0x208);
+static_assert(offsetof(TlbTable, write_tag) - offsetof(TlbTable, read_tag) == 0x80000);
+static_assert(offsetof(TlbTable, addend) - offsetof(TlbTable, write_tag) == 0x80000);
 
 }  // namespace veneer::cpu::bt
