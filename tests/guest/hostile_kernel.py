@@ -28,7 +28,7 @@ def build(folder, seed, storms=STORMS, sources=("main.c", "memory.c", "system.c"
         subprocess.run(["gcc", *FLAGS, "-c", "-o", objects[-1], source], check=True)
     with open(f"{folder}/script.ld", "w") as file:
         file.write(f"SECTIONS {{ . = {LOAD_ADDRESS + ENTRY_64:#x}; .text : {{ *(.text*) *(.rodata*) *(.data*) }}\n"
-                   " . = ALIGN(16); bss_begin = .; .bss : { *(.bss*) *(COMMON) } . = ALIGN(8); bss_end = .;\n"
+                   " . = ALIGN(0x200000); bss_begin = .; .bss : { *(.bss*) *(COMMON) } . = ALIGN(8); bss_end = .;\n"
                    " /DISCARD/ : { *(.note*) *(.comment) } }\n")
     subprocess.run(["ld", "-n", "--no-warn-rwx-segments", "-T", f"{folder}/script.ld", "-e", "0", "-o", f"{folder}/hostile.elf", *objects],
                    check=True)
@@ -48,6 +48,7 @@ class Report:
     def __init__(self):
         self.failures = []
         self.memory_mib = []    # resident memory, about once a second
+        self.quiet_s = 0        # the longest time without a letter: much of it, and little was tested
         self.console = ""
         self.messages = ""
 
@@ -61,7 +62,8 @@ class Report:
 
     def line(self):
         return (f"about {self.steps} steps, {self.starts} starts of the machine, {self.console.count('!')} of a lost "
-                f"processor; resident {self.memory_mib[0]:.0f} MiB at first, {max(self.memory_mib):.0f} at most, "
+                f"processor, silent for {self.quiet_s:.0f} s at most; resident "
+                f"{self.memory_mib[0]:.0f} MiB at first, {max(self.memory_mib):.0f} at most, "
                 f"{self.memory_mib[-1]:.0f} at the end")
 
 
@@ -106,6 +108,7 @@ def run(cpus, seconds, seed, storms=STORMS, flags=(), silence=60, allow_mib=0, v
                     heard, quiet = guest.console, 0
                 elif not stopped(guest.process.pid):
                     quiet += nap
+                    report.quiet_s = max(report.quiet_s, quiet)
                 if quiet > silence * SCALE:
                     report.failures.append(f"nothing was heard of it for {silence * SCALE:.0f} s")
             report.memory_mib = report.memory_mib or [0]

@@ -11,6 +11,7 @@ enum {
   AREA_AT = 0x2000000,
   AREA_BYTES = 0x10000,
   TRAMPOLINE_AT = 0x8000,
+  KERNEL_AT = 0x1000000,  // 2 MiB of code and constants; variables are in the next
   TABLES_AT = 0x1400000,
   GROUND_AT = 0x2800000,  // 512 pages of RAM that storms may do anything to
   GROUND_PAGES = 512,
