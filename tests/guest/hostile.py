@@ -3,8 +3,9 @@
 
 usage: hostile.py SECONDS [--cpus 2,4,8] [--seed N] [--storm NAME ...] [--allow-mib N] [-- FLAGS of veneer run]
 
-Each number of processors gets a part of the time, in pieces of at most five minutes with a seed of their own. Exit
-status 1 if any of them failed; the end of its console and its messages are printed then.
+Each number of processors gets a part of the time, in pieces of about ten minutes with a seed of their own: long
+enough to see memory grow (five minutes are the least; a shorter piece says that it cannot tell). Exit status 1 if any
+of them failed; the end of its console and its messages are printed then.
 """
 import argparse
 import os
@@ -26,7 +27,7 @@ def main():
     parser.add_argument("--allow-mib", type=int, default=0, help="more resident memory, for sanitizers")
     arguments = parser.parse_args(own)
     counts = [int(count) for count in arguments.cpus.split(",")]
-    pieces = max(1, round(arguments.seconds / len(counts) / 300))
+    pieces = max(1, round(arguments.seconds / len(counts) / 600))
     failed, seed = 0, arguments.seed
     for _ in range(pieces):
         for cpus in counts:

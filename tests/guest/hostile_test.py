@@ -29,5 +29,21 @@ class Hostile(unittest.TestCase):
         self.survives(3, 9, 5, storms=["page_tables", "aliases", "stacks", "descriptors", "control_registers"])
 
 
+class Growth(unittest.TestCase):
+    """What `make hostile` takes for a leak: a series of MiB, one a second."""
+
+    def test_filling_up_is_none(self):
+        self.assertFalse(hostile_kernel.grows([min(180, 100 + 6 * second) for second in range(400)]))
+
+    def test_a_leak_is_seen_in_an_hour_under_sanitizers(self):
+        self.assertTrue(hostile_kernel.grows([min(180, 100 + 6 * second) + 0.25 * second for second in range(400)]))
+
+    def test_a_fast_leak_is_seen_in_five_minutes(self):
+        self.assertTrue(hostile_kernel.grows([150 + second for second in range(300)]))
+
+    def test_a_minute_is_too_short_to_tell(self):
+        self.assertFalse(hostile_kernel.can_tell_growth([150 + second for second in range(60)]))
+
+
 if __name__ == "__main__":
     unittest.main()
