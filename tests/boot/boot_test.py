@@ -108,7 +108,7 @@ class Terminal(unittest.TestCase):
 
     def test_settings_are_restored(self):
         with Guest(terminal=True) as guest:
-            before = termios.tcgetattr(guest.slave)
+            before = guest.settings_before
             guest.boot()
             raw = termios.tcgetattr(guest.slave)
             guest.type("\x01x")
@@ -118,7 +118,7 @@ class Terminal(unittest.TestCase):
 
     def test_settings_are_restored_after_sigterm(self):
         with Guest(terminal=True) as guest:
-            before = termios.tcgetattr(guest.slave)
+            before = guest.settings_before
             guest.boot()
             guest.signal(signal.SIGTERM)
             guest.wait(20)

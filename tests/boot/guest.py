@@ -48,6 +48,7 @@ class Guest:
         if terminal:
             # The guest's keyboard and screen is a terminal, as for a person; its settings are to be looked at later.
             self.terminal, slave = pty.openpty()
+            self.settings_before = termios.tcgetattr(slave)
             self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=self._stderr_file,
                                             start_new_session=True, preexec_fn=_take_terminal, env=environment)
             self.slave = slave
