@@ -496,7 +496,7 @@ class FullHost(DiskTest):
         os.mkdir(small)
         script = (f"mount -t tmpfs -o size=8m none {small} && "
                   f"{VENEER} disk create -f {image_format} {small}/disk.img 64M >/dev/null || exit 77; "
-                  f"(while [ ! -e {go} ]; do sleep 0.1; done; mount -o remount,size=80m {small}; rm {go}) & exec \"$@\"")
+                  f"(while [ ! -e {go} ]; do kill -0 $$ 2>/dev/null || exit 0; sleep 0.1; done; mount -o remount,size=80m {small}; rm {go}) & exec \"$@\"")
         namespace = ["unshare", "--mount"] + ([] if os.getuid() == 0 else ["--map-root-user"])
         if subprocess.run(namespace + ["mount", "-t", "tmpfs", "none", small], capture_output=True).returncode != 0:
             self.skipTest("this host permits no mount namespace")
