@@ -148,8 +148,8 @@ class Image {
     return map(offset, length, false, mapping);
   }
   /// Fills `mapping` when overwriting these places is all there is to do (allocated, not shared); false: use write().
-  /// Never waits either. Always false in Writethrough mode. The write counts as completed once the transfer has completed and the mapping
-  /// is released: release it before calling flush() for it.
+  /// Never waits either. Always false in Writethrough mode. The write counts as completed once the transfer has
+  /// completed and the mapping is released: release it before calling flush() for it.
   bool map_for_write(std::uint64_t offset, std::uint64_t length, Mapping& mapping) {
     return map(offset, length, true, mapping);
   }

@@ -100,6 +100,7 @@ def wait_for_address6(guest):
     return output
 
 
+# Where much is sent it is "busybox seq": the guest's shell runs seq itself, with its terminal's buffering, a write for each line.
 class WithNetwork(unittest.TestCase):
     flags = ("--net", "user")
 
