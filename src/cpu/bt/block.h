@@ -52,9 +52,7 @@ struct Mode {
   /// The mode of the block this is a variant of.
   Mode grouped() const { return Mode{bits & ~UNGROUPED}; }
   bool has(std::uint32_t mask) const { return (bits & mask) != 0; }
-  Mode with(Regime regime) const {
-    return Mode{(bits & ~REGIME) | static_cast<std::uint32_t>(regime) << REGIME_SHIFT};
-  }
+  Mode with(Regime regime) const { return Mode{(bits & ~REGIME) | static_cast<std::uint32_t>(regime) << REGIME_SHIFT}; }
   Regime regime() const { return static_cast<Regime>((bits & REGIME) >> REGIME_SHIFT); }
   bool operator==(const Mode&) const = default;
 };

@@ -132,6 +132,12 @@ void Translator::materialise() {
   flags_.at = FlagsAt::Hardware;
 }
 
+/// The same for an instruction that may change registers which the recipe needs.
+void Translator::settle_flags() {
+  materialise();
+  flags_.recipe = nullptr;
+}
+
 unsigned Translator::accesses_until_flags_change(const Insn& insn, bool& ends_in_writer) const {
   unsigned n = 0;
   ends_in_writer = false;
@@ -176,9 +182,7 @@ void Translator::flags_before_stack_access(const Insn& insn) {
 }
 
 void Translator::drop_lost_recipe(const Insn& insn) {
-  if (!flags_.recipe || !(insn.gpr_written & flags_.recipe_regs)) return;
-  materialise();
-  flags_.recipe = nullptr;
+  if (flags_.recipe && (insn.gpr_written & flags_.recipe_regs)) settle_flags();
 }
 
 void Translator::note_native_fault(const Insn& insn) {

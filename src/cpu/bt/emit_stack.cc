@@ -120,10 +120,8 @@ void Translator::emit_pop(const Insn& insn) {
     const Host target = use(guest, T1);
     a_.mov16(target, T2);
     if (!resident(guest)) a_.store_gs(block_offset_gpr(guest), T1);
-  } else if (resident(guest)) {
-    a_.mov(host_of(guest), T2);
   } else {
-    a_.store_gs(block_offset_gpr(guest), T2);
+    give(guest, T2);
   }
 }
 

@@ -1,6 +1,6 @@
 // System instructions that a kernel runs at every entry, switch and copy: carried out where they stand.
 //
-// What these would cost as callouts is a third of a pipe's way through a kernel (docs/performance.md). Whatever does
+// What these would cost as callouts is a fifth of a pipe's way through a kernel (docs/performance.md). Whatever does
 // not fit here (another privilege, a fault, shadow mode) stays with the routine in C++.
 #include <cstddef>
 
@@ -13,20 +13,6 @@ constexpr auto rflags_offset = static_cast<std::int32_t>(offsetof(ArchState, rfl
 constexpr auto segments_offset = static_cast<std::int32_t>(offsetof(ArchState, segments));
 constexpr auto selector_offset = static_cast<std::int32_t>(offsetof(Segment, selector));
 }  // namespace
-
-/// The flags as these instructions leave them, wherever they come from.
-void Translator::hardware_flags() {
-  materialise();
-  flags_.recipe = nullptr;  // a register that it needs may change
-}
-
-/// Gives a guest register the value in `from`, all 64 bits.
-void Translator::emit_result(unsigned guest, Host from) {
-  if (resident(guest))
-    a_.mov(host_of(guest), from);
-  else
-    a_.store_gs(block_offset_gpr(guest), from);
-}
 
 /// True when STAC or CLAC leads to code of another regime, and that can be seen from here: under SMAP a supervisor's
 /// regime is RFLAGS.AC.
@@ -43,7 +29,7 @@ bool Translator::changes_regime(const Insn& insn) const {
 void Translator::emit_change_regime(const Insn& insn) {
   const bool stac = insn.mnemonic() == ZYDIS_MNEMONIC_STAC;
   const Mode behind = mode_.grouped().with(stac ? Regime::Override : Regime::Supervisor);
-  hardware_flags();
+  settle_flags();
   a_.load_gs(T1, VENEER_BLOCK_OFFSET(state));
   a_.load64(T0, T1, rflags_offset);
   constexpr auto ac = static_cast<std::int32_t>(RFLAGS_AC);
@@ -72,10 +58,10 @@ bool Translator::emit_read_segment(const Insn& insn) {
     return false;
   const int guest = gpr_number(insn.op[0].reg.value, high);
   if (guest < 0) return false;
-  hardware_flags();
+  settle_flags();
   a_.load_gs(T1, VENEER_BLOCK_OFFSET(state));
   a_.load_zx16(T0, T1, segments_offset + static_cast<std::int32_t>(segment * sizeof(Segment)) + selector_offset);
-  emit_result(static_cast<unsigned>(guest), T0);
+  give(static_cast<unsigned>(guest), T0);
   return true;
 }
 
@@ -86,7 +72,7 @@ bool Translator::emit_supervisor(const Insn& insn) {
       return emit_read_segment(insn);
     case ZYDIS_MNEMONIC_SWAPGS:
       if (!supervisor) return false;
-      hardware_flags();
+      settle_flags();
       a_.load_gs(T0, VENEER_BLOCK_OFFSET(segment_base) + 8 * GS);
       a_.load_gs(T1, VENEER_BLOCK_OFFSET(kernel_gs_base));
       a_.store_gs(VENEER_BLOCK_OFFSET(segment_base) + 8 * GS, T1);
@@ -97,10 +83,10 @@ bool Translator::emit_supervisor(const Insn& insn) {
       bool high;
       const int guest = gpr_number(insn.op[0].reg.value, high);
       if (!mode_.has(Mode::FSGSBASE) || guest < 0) return false;
-      hardware_flags();
+      settle_flags();
       a_.load_gs(T0, VENEER_BLOCK_OFFSET(segment_base) + 8 * (insn.mnemonic() == ZYDIS_MNEMONIC_RDGSBASE ? GS : FS));
       if (insn.z.operand_width != 64) a_.mov32(T0, T0);
-      emit_result(static_cast<unsigned>(guest), T0);
+      give(static_cast<unsigned>(guest), T0);
       return true;
     }
     case ZYDIS_MNEMONIC_STAC:

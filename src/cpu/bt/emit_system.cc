@@ -69,8 +69,7 @@ void Translator::emit_callout(const Insn& insn, CalloutFunction function) {
 
 /// `stub` is stub_callout, or one that stands in for it.
 void Translator::emit_callout(const Insn& insn, CalloutFunction function, std::int32_t stub) {
-  materialise();
-  flags_.recipe = nullptr;  // the routine may change any register
+  settle_flags();  // the routine may change any register
   CalloutRecord* record;
   if (mode_.has(Mode::NESTED) && !insn.undefined && may_be_intercepted(insn.mnemonic())) {
     auto* guests = new (cache_.arena(sizeof(GuestCalloutRecord))) GuestCalloutRecord;
@@ -116,8 +115,7 @@ void Translator::emit_sti(const Insn& insn) {
   const bool last = &insn == insns_ + count_ - 1;
   // A hypervisor sees the shadow behind STI.
   if (mode_.has(Mode::IF_TRAP | Mode::NESTED) || last) return emit_callout(insn, callout_sti);
-  materialise();  // before the ways part
-  flags_.recipe = nullptr;
+  settle_flags();  // before the ways part
   a_.mov(T2, rcx);
   a_.load_gs(rcx, VENEER_BLOCK_OFFSET(irq_pending));
   const auto none = a_.jrcxz();

@@ -102,6 +102,7 @@ class Translator {
   /// The instruction changes an operand of the recipe: makes the flags now and forgets it.
   void drop_lost_recipe(const Insn& insn);
   void materialise();
+  void settle_flags();
   void emit_rebuild(const Flags& flags);
   void emit_recipe(const Insn& insn);
   void save_image();
@@ -209,8 +210,6 @@ class Translator {
   bool changes_regime(const Insn& insn) const;
   void emit_change_regime(const Insn& insn);
   bool emit_read_segment(const Insn& insn);
-  void hardware_flags();
-  void emit_result(unsigned guest, Host from);
 
   // registers
   static bool resident(unsigned guest) { return guest != R10 && guest != R11 && guest != R14 && guest != R15; }
@@ -220,6 +219,13 @@ class Translator {
     if (resident(guest)) return host_of(guest);
     a_.load_gs(scratch, block_offset_gpr(guest));
     return scratch;
+  }
+  /// Gives a guest register the value in `from`, all 64 bits.
+  void give(unsigned guest, Host from) {
+    if (resident(guest))
+      a_.mov(host_of(guest), from);
+    else
+      a_.store_gs(block_offset_gpr(guest), from);
   }
   bool wide_address() const { return mode_.has(Mode::CODE64); }
   std::int32_t tlb_offset(bool write) const;

@@ -1,8 +1,8 @@
 // Leases: which transfers are under way, so that a freed cluster is not reused under one that still writes to it.
 //
-// Thread-safe by a leaf lock of its own, because a transfer ends where nobody may wait for the image's lock, which is held
-// while tables are written. A transfer begins, and an epoch ends, with the image's lock held: what is freed in between is
-// what no later transfer can find.
+// Thread-safe by a leaf lock of its own, because a transfer ends where nobody may wait for the image's lock, which is
+// held while tables are written. A transfer begins, and an epoch ends, with the image's lock held: what is freed in
+// between is what no later transfer can find.
 #pragma once
 
 #include <cstdint>
