@@ -376,7 +376,7 @@ struct IoApicBench final : Bench {
   ApicBus bus{lock};
   ManualTimers timers;
   LocalApic apic{0, bus, timers, nullptr, {}};
-  IoApic io_apic{bus};
+  IoApic io_apic{bus, timers};
 };
 
 struct LocalApicBench final : Bench {

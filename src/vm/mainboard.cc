@@ -138,7 +138,7 @@ Mainboard::Mainboard(const MachineConfig& config, const BoardSupply& supply)
       ports_("port", supply.lock),
       memory_bus_("memory", supply.lock),
       apic_bus_(supply.lock),
-      io_apic_(apic_bus_) {}
+      io_apic_(apic_bus_, supply.timers) {}
 
 Mainboard::~Mainboard() = default;
 

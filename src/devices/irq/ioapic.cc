@@ -31,7 +31,8 @@ constexpr std::uint64_t writable =
 
 }  // namespace
 
-IoApic::IoApic(ApicBus& bus) : bus_(bus) {
+IoApic::IoApic(ApicBus& bus, TimerService& timers)
+    : bus_(bus), brake_(pin_count, timers, [this] { service_levels(); }) {
   for (unsigned pin = 0; pin < pin_count; ++pin) {
     inputs_[pin].io_apic = this;
     inputs_[pin].pin = pin;
@@ -50,6 +51,7 @@ void IoApic::reset() {
   redirection_.fill(masked);
   index_ = 0;
   id_ = 0;
+  brake_.reset();
 }
 
 bool IoApic::is_masked(unsigned pin) const { return (redirection_[pin] & masked) != 0; }
@@ -88,8 +90,12 @@ void IoApic::end_of_interrupt(std::uint8_t vector) {
     std::uint64_t& entry = redirection_[pin];
     if (!(entry & remote_irr) || Vector::get(entry) != vector) continue;
     entry &= ~remote_irr;
-    service_level(pin);
+    if (brake_.ended(pin, (lines_ & bit(pin)) != 0)) service_level(pin);
   }
+}
+
+void IoApic::service_levels() {
+  for (unsigned pin = 0; pin < pin_count; ++pin) service_level(pin);
 }
 
 std::uint32_t IoApic::read_register() const {
@@ -150,6 +156,7 @@ void IoApic::restore(machine::SnapshotReader& in) {
   in.get(lines_);
   in.get(index_);
   in.get(id_);
+  brake_.restored();
 }
 
 }  // namespace veneer::devices

@@ -9,7 +9,9 @@
 #include <array>
 #include <cstdint>
 
+#include "base/clock.h"
 #include "devices/irq/apic_bus.h"
+#include "devices/irq/storm_brake.h"
 #include "machine/device.h"
 #include "machine/irq_line.h"
 
@@ -20,7 +22,7 @@ class IoApic final : public machine::Device {
  public:
   static constexpr unsigned pin_count = 24;
 
-  explicit IoApic(ApicBus& bus);
+  IoApic(ApicBus& bus, TimerService& timers);
   ~IoApic() override;
   IoApic(const IoApic&) = delete;
   IoApic& operator=(const IoApic&) = delete;
@@ -46,12 +48,14 @@ class IoApic final : public machine::Device {
 
   void set_pin(unsigned pin, bool level);
   void service_level(unsigned pin);
+  void service_levels();
   bool send(unsigned pin);
   std::uint32_t read_register() const;
   void write_register(std::uint32_t value);
   void write_redirection(unsigned pin, bool high_half, std::uint32_t value);
 
   ApicBus& bus_;
+  StormBrake brake_;
   std::array<Input, pin_count> inputs_;
   std::array<std::uint64_t, pin_count> redirection_{};
   std::uint32_t lines_ = 0;

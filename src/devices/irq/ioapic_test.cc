@@ -41,7 +41,7 @@ class IoApicTest : public ::testing::Test {
   ManualTimers timers;
   LocalApic cpu0{0, bus, timers, nullptr, {}};
   LocalApic cpu1{1, bus, timers, nullptr, {}};
-  IoApic io_apic{bus};
+  IoApic io_apic{bus, timers};
 };
 
 TEST_F(IoApicTest, VersionTellsTwentyFourPins) { EXPECT_EQ(get(1), 0x00170020u); }
@@ -176,6 +176,31 @@ TEST_F(IoApicTest, LowestPriorityAlternatesBetweenEquals) {
   io_apic.input(4).pulse();
   EXPECT_TRUE(cpu0.interrupt_pending());
   EXPECT_TRUE(cpu1.interrupt_pending());
+}
+
+TEST_F(IoApicTest, StormLeavesTheGuestAloneForAWhile) {
+  route(4, 0x34 | LEVEL, 0);
+  io_apic.input(4).set(true);
+  std::uint32_t ended = 0;
+  for (; ended < 2 * StormBrake::length && cpu0.interrupt_pending(); ++ended) {
+    cpu0.acknowledge();
+    cpu0.write(EOI, 4, 0);
+  }
+  EXPECT_EQ(ended, StormBrake::length);
+  timers.advance(StormBrake::pause_ns - 1);
+  EXPECT_FALSE(cpu0.interrupt_pending());
+  timers.advance(1);
+  EXPECT_EQ(cpu0.acknowledge(), 0x34);
+}
+
+TEST_F(IoApicTest, LineThatFallsInBetweenIsNoStorm) {
+  route(4, 0x34 | LEVEL, 0);
+  for (std::uint32_t round = 0; round <= StormBrake::length; ++round) {
+    io_apic.input(4).set(true);
+    ASSERT_EQ(cpu0.acknowledge(), 0x34) << round;
+    io_apic.input(4).set(false);
+    cpu0.write(EOI, 4, 0);
+  }
 }
 
 TEST_F(IoApicTest, NmiEntryRaisesNmi) {

@@ -28,7 +28,8 @@ LocalApic::LocalApic(unsigned id, ApicBus& bus, TimerService& timers, ExtIntSour
       physical_bits_(config.physical_bits),
       present_(config.present),
       offers_x2apic_(config.x2apic),
-      timer_(timers, config, [this] { deliver_lvt(LvtTimer); }) {
+      timer_(timers, config, [this] { deliver_lvt(LvtTimer); }),
+      brake_(lvt_count, timers, [this] { ask_again(); }) {
   lint_[0].apic = this;
   lint_[1].apic = this;
   lint_[1].entry = LvtLint1;
@@ -65,6 +66,7 @@ void LocalApic::reset_registers() {
   lvt_.fill(lvt_masked);
   ext_int_message_ = false;
   timer_.reset();
+  brake_.reset();
   update();
 }
 
@@ -172,6 +174,14 @@ void LocalApic::deliver_lvt(Lvt entry) {
   }
 }
 
+/// The level-triggered pins whose line is up, after a pause of the brake.
+void LocalApic::ask_again() {
+  for (const Pin& pin : lint_) {
+    const std::uint32_t entry = lvt_[pin.entry];
+    if (pin.level && (entry & lvt_level) && lvt_mode(entry) == DeliveryMode::Fixed) deliver_lvt(pin.entry);
+  }
+}
+
 void LocalApic::accept(std::uint8_t vector, TriggerMode trigger) {
   if (vector < first_legal_vector) {
     record_error(esr_receive_illegal_vector);
@@ -247,7 +257,7 @@ void LocalApic::end_of_interrupt() {
       std::uint32_t& entry = lvt_[pin.entry];
       if (!(entry & lvt_remote_irr) || (entry & 0xff) != vector) continue;
       entry &= ~lvt_remote_irr;
-      if (pin.level) deliver_lvt(pin.entry);
+      if (brake_.ended(pin.entry, pin.level) && pin.level) deliver_lvt(pin.entry);
     }
   }
   update();
@@ -330,6 +340,7 @@ void LocalApic::restore(machine::SnapshotReader& in) {
   for (bool* flag : {&waiting_for_startup_, &ext_int_message_, &lint_[0].level, &lint_[1].level})
     *flag = in.get<std::uint8_t>() != 0;
   timer_.restore(in);
+  brake_.restored();
   update();
 }
 

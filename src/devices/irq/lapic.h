@@ -19,6 +19,7 @@
 #include "devices/irq/apic_bus.h"
 #include "devices/irq/ext_int_source.h"
 #include "devices/irq/lapic_timer.h"
+#include "devices/irq/storm_brake.h"
 #include "devices/irq/vector_set.h"
 #include "machine/device.h"
 #include "machine/irq_line.h"
@@ -149,6 +150,7 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
   // lapic.cc: delivery and priorities
   void set_pin(Pin& pin, bool level);
   void deliver_lvt(Lvt entry);
+  void ask_again();
   void deliver_nmi();
   void accept(std::uint8_t vector, TriggerMode trigger);
   void end_of_interrupt();
@@ -179,6 +181,7 @@ class LocalApic final : public cpu::InterruptPort, public machine::Device {
   std::function<void()> kick_;
   std::array<Pin, 2> lint_;
   LapicTimer timer_;
+  StormBrake brake_;  ///< of the pins
 
   // Read without the lock.
   std::atomic<bool> pending_{false};

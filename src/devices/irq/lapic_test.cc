@@ -350,6 +350,21 @@ TEST_F(LocalApicTest, LevelPinFiresAgainAfterEoi) {
   EXPECT_EQ(cpu0.acknowledge(), 0x41);
 }
 
+TEST_F(LocalApicTest, LevelPinThatNobodyAnswersIsQuietForAWhile) {
+  cpu0.write(LVT_LINT0, 4, 0x8041);
+  cpu0.lint0().set(true);
+  std::uint32_t ended = 0;
+  for (; ended < 2 * StormBrake::length && cpu0.interrupt_pending(); ++ended) {
+    cpu0.acknowledge();
+    cpu0.write(EOI, 4, 0);
+  }
+  EXPECT_EQ(ended, StormBrake::length);
+  timers.advance(StormBrake::pause_ns - 1);
+  EXPECT_FALSE(cpu0.interrupt_pending());
+  timers.advance(1);
+  EXPECT_EQ(cpu0.acknowledge(), 0x41);
+}
+
 TEST_F(LocalApicTest, EdgePinFiresOnce) {
   cpu0.write(LVT_LINT0, 4, 0x41);
   cpu0.lint0().set(true);

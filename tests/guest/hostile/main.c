@@ -93,6 +93,17 @@ static void put_right(struct Processor* p) {
   asm volatile("mov %0, %%dr7; mov %1, %%dr6; fninit" : : "r"(0x400ul), "r"(0xffff0ff0ul));
 }
 
+/// The 8259s say nothing: one that ends its own interrupts (AEOI), with a line that stays up, would let no step begin.
+static void silence_8259s(void) {
+  for (u16 port = 0x20; port <= 0xa0; port += 0x80) {
+    out8(port, 0x11);                         // ICW1: edges, a cascade, ICW4
+    out8(port + 1, port == 0x20 ? 0x20 : 0x28);
+    out8(port + 1, port == 0x20 ? 4 : 2);
+    out8(port + 1, 1);
+    out8(port + 1, 0xff);
+  }
+}
+
 /// A timer for each, so that no step is for ever. An interrupt whose handler came to nothing before its EOI would keep
 /// the timer's out.
 static void set_timer(void) {
@@ -113,6 +124,7 @@ void recover(void) {
   put_right(p);
   // Code that is anywhere may have been in the local APIC; the guardian cannot do without its timer.
   if (!(p->exceptions & 63) || number(p) == 0) set_timer();
+  if (number(p) == 0) silence_8259s();
   go_to_steps(step);
 }
 
@@ -173,7 +185,7 @@ void first_processor(void) {
   p->random = (seed ^ tsc() * 0x9e3779b97f4a7c15) | 1;
   p->root = (u64)root;
   for (u64 i = 0; i < GROUND_PAGES * 4096 / 8; i++) ((u64*)GROUND)[i] = 0xc3c3c3c3c3c3c3c3;
-  out8(0x21, 0xff), out8(0xa1, 0xff);
+  silence_8259s();
   u32 leaf = 0xb, subleaf = 1, count, unused;
   asm volatile("cpuid" : "+a"(leaf), "=b"(count), "+c"(subleaf), "=d"(unused));
   processors = count > MOST_PROCESSORS ? MOST_PROCESSORS : count;
