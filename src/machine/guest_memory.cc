@@ -188,6 +188,35 @@ void GuestMemory::written(GuestPhys address, std::uint64_t size_bytes) {
                  });
 }
 
+std::uint64_t GuestMemory::discard(GuestPhys address, std::uint64_t size_bytes) {
+  constexpr std::uint64_t last_page = ~std::uint64_t{page_offset_mask};
+  const std::uint64_t end = address.value + std::min(size_bytes, ~address.value);
+  if (address.value > last_page) return 0;
+  const std::uint64_t first = (address.value + page_offset_mask) & last_page;
+  std::uint64_t discarded = 0;
+  for (const auto& slot : slots_) {
+    if (slot->kind != SlotKind::Ram || slot->shadow) continue;
+    const std::uint64_t from = std::max(first, slot->base.value);
+    const std::uint64_t to = std::min(end & last_page, slot->base.value + slot->size_bytes);
+    if (from >= to) continue;
+    const std::uint64_t offset = from - slot->base.value;
+    // A hole in the memfd. The mapping stays, so host addresses in TLBs stay good: the next access gets a new page. A
+    // transfer of the host's kernel that is under way goes on into the old page, which nobody sees any more.
+    if (madvise(slot->host + offset, to - from, MADV_REMOVE) != 0) continue;
+    announce_code(*slot, offset, to - from);
+    discarded += to - from;
+  }
+  return discarded;
+}
+
+/// As written() does it, for whole pages of which few hold code.
+void GuestMemory::announce_code(MemorySlot& slot, std::uint64_t offset, std::uint64_t size_bytes) {
+  if (!code_listener_) return;
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  for (std::uint64_t at = offset; at < offset + size_bytes; at += page_size)
+    if (slot.code_pages[at >> page_shift].load(std::memory_order_relaxed)) code_listener_(slot, at, page_size);
+}
+
 std::uint64_t GuestMemory::ram_bytes() const {
   std::uint64_t total = 0;
   for (const auto& slot : slots_)

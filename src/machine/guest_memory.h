@@ -91,6 +91,12 @@ class GuestMemory {
   /// Announces bytes that were written through at() (an io_uring or preadv into guest memory).
   void written(GuestPhys address, std::uint64_t size_bytes);
 
+  /// Gives the whole pages within [address, address + size_bytes) back to the host: they read as zeros until somebody
+  /// writes to them again. The one way to do so while the guest runs: vCPUs may execute what is there and devices write
+  /// to it, which is as if zeros had been written by DMA. Passes over what is no plain RAM (ROM, shadow RAM, gaps) and
+  /// what the host does not take. Gives the bytes that went back, whether or not there was anything in them. Any thread.
+  std::uint64_t discard(GuestPhys address, std::uint64_t size_bytes);
+
   template <typename T>
   bool read_value(GuestPhys address, T& value) const {
     return read(address, std::as_writable_bytes(std::span(&value, 1)));
@@ -114,6 +120,7 @@ class GuestMemory {
   static bool hidden(const MemorySlot& slot, std::uint64_t offset) {
     return (slot.shadow[offset >> page_shift].load(std::memory_order_relaxed) & SHADOW_READS) == 0;
   }
+  void announce_code(MemorySlot& slot, std::uint64_t offset, std::uint64_t size_bytes);
   Result<MemorySlot*> make(std::string name, GuestPhys base, std::uint64_t size_bytes, SlotKind kind, bool populate);
 
   std::function<void()> map_listener_;

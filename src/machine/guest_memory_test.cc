@@ -2,6 +2,7 @@
 #include "machine/guest_memory.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <cstring>
@@ -241,6 +242,94 @@ TEST_F(SwitchedRom, KeepsItsContents) {
   memory.set_shadow(GuestPhys{page_size}, 2 * page_size, 0);
   memory.set_shadow(GuestPhys{page_size}, 2 * page_size, SHADOW_READS);
   EXPECT_EQ(*memory.at(GuestPhys{page_size}, 1), std::byte{0x44});
+}
+
+/// Of a memfd: what the host holds for it.
+std::uint64_t held_bytes(const MemorySlot& slot) {
+  struct stat info {};
+  EXPECT_EQ(::fstat(slot.memfd.get(), &info), 0);
+  return static_cast<std::uint64_t>(info.st_blocks) * 512;
+}
+
+class DiscardTest : public GuestMemoryTest {
+ protected:
+  void SetUp() override {
+    GuestMemoryTest::SetUp();
+    listen();
+    std::memset(low->host, 0x77, low->size_bytes);
+    std::memset(rom->host, 0x77, rom->size_bytes);
+  }
+  std::uint8_t byte_at(std::uint64_t address) {
+    std::uint8_t value = 0;
+    EXPECT_TRUE(memory.read_value(GuestPhys{address}, value));
+    return value;
+  }
+};
+
+TEST_F(DiscardTest, PagesGoBackAndReadAsZeros) {
+  const std::uint64_t before = held_bytes(*low);
+  EXPECT_EQ(memory.discard(GuestPhys{page_size}, 2 * page_size), 2 * page_size);
+  EXPECT_EQ(held_bytes(*low), before - 2 * page_size);
+  EXPECT_EQ(byte_at(page_size - 1), 0x77);
+  EXPECT_EQ(byte_at(page_size), 0);
+  EXPECT_EQ(byte_at(3 * page_size - 1), 0);
+  EXPECT_EQ(byte_at(3 * page_size), 0x77);
+}
+
+TEST_F(DiscardTest, ThePagesCanBeUsedAgain) {
+  memory.discard(GuestPhys{0}, 4 * page_size);
+  ASSERT_TRUE(memory.write_value(GuestPhys{page_size}, std::uint8_t{1}));
+  EXPECT_EQ(byte_at(page_size), 1);
+}
+
+TEST_F(DiscardTest, PartsOfPagesStay) {
+  EXPECT_EQ(memory.discard(GuestPhys{1}, 2 * page_size), page_size);
+  EXPECT_EQ(byte_at(page_size - 1), 0x77);
+  EXPECT_EQ(byte_at(page_size), 0);
+  EXPECT_EQ(byte_at(2 * page_size), 0x77);
+}
+
+TEST_F(DiscardTest, LessThanAPageIsNothing) {
+  EXPECT_EQ(memory.discard(GuestPhys{1}, page_size), 0u);
+  EXPECT_EQ(byte_at(0), 0x77);
+  EXPECT_EQ(byte_at(page_size), 0x77);
+}
+
+TEST_F(DiscardTest, RomStays) {
+  EXPECT_EQ(memory.discard(GuestPhys{0}, 5 * page_size), 4 * page_size);
+  EXPECT_EQ(byte_at(4 * page_size), 0x77);
+}
+
+TEST_F(DiscardTest, ShadowRamStays) {
+  auto front = memory.add("shadow", GuestPhys{8 * page_size}, page_size, SlotKind::Ram);
+  ASSERT_TRUE(front.ok() && memory.add_behind("behind", *front.value()).ok());
+  front.value()->host[0] = std::byte{0x33};
+  EXPECT_EQ(memory.discard(GuestPhys{8 * page_size}, page_size), 0u);
+  EXPECT_EQ(front.value()->host[0], std::byte{0x33});
+}
+
+TEST_F(DiscardTest, EverythingThereIsCanGoAtOnce) {
+  EXPECT_EQ(memory.discard(GuestPhys{0}, ~std::uint64_t{0}), 4 * page_size);
+}
+
+TEST_F(DiscardTest, WhereThereIsNoMemoryNothingGoes) {
+  EXPECT_EQ(memory.discard(GuestPhys{64 * page_size}, page_size), 0u);
+  EXPECT_EQ(memory.discard(GuestPhys{~std::uint64_t{0}}, page_size), 0u);
+  EXPECT_EQ(memory.discard(GuestPhys{~std::uint64_t{0} & ~std::uint64_t{page_offset_mask}}, page_size), 0u);
+}
+
+TEST_F(DiscardTest, CodeThatWentIsAnnounced) {
+  low->code_pages[2] = 1;
+  memory.discard(GuestPhys{0}, 4 * page_size);
+  EXPECT_EQ(announcements, 1);
+  EXPECT_EQ(last_offset, 2 * page_size);
+  EXPECT_EQ(last_size, page_size);
+}
+
+TEST_F(DiscardTest, CodeThatStaysIsNotAnnounced) {
+  low->code_pages[3] = 1;
+  memory.discard(GuestPhys{0}, 3 * page_size);
+  EXPECT_EQ(announcements, 0);
 }
 
 }  // namespace

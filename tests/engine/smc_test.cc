@@ -203,6 +203,20 @@ TEST_P(SelfModifying, ADeviceWrites) {
   EXPECT_EQ(reg(RAX), 43u);
 }
 
+TEST_P(SelfModifying, ItsPageGoesBackToTheHost) {
+  program(call_and_halt);
+  m.put(data_at, 0xc32ab0, 4);
+  m.put(data_at + page_size, 0xf4, 1);  // HLT
+  m.state.gpr[RBX] = data_at;
+  m.state.gpr[RAX] = data_at + 2 * page_size;
+  m.run();
+  EXPECT_EQ(reg(RAX) & 0xff, 42u);
+  ASSERT_EQ(m.memory().discard(GuestPhys{data_at}, page_size), page_size);
+  m.state.halted = false;
+  m.run();  // ADD [RAX], AL, which zeros are, up to the next page
+  EXPECT_EQ(m.state.rip, data_at + page_size + 1);
+}
+
 GUEST_CODE(remap, 64, R"(
   call rbx
   mov ecx, eax
