@@ -18,7 +18,9 @@ inline constexpr unsigned VIRTIO_F_VERSION_1 = 32;
 /// Device types (chapter 5)
 inline constexpr std::uint16_t VIRTIO_TYPE_NETWORK = 1;
 inline constexpr std::uint16_t VIRTIO_TYPE_BLOCK = 2;
+inline constexpr std::uint16_t VIRTIO_TYPE_CONSOLE = 3;
 inline constexpr std::uint16_t VIRTIO_TYPE_ENTROPY = 4;
+inline constexpr std::uint16_t VIRTIO_TYPE_BALLOON = 5;
 
 /// What a transport does for its device. All calls with the board lock held.
 class VirtioTransport {

@@ -1,0 +1,438 @@
+// The balloon behind its transport, driven as a driver does it: well and badly.
+#include "devices/virtio/virtio_balloon.h"
+
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+
+#include <vector>
+
+#include "base/bits.h"
+#include "devices/pci/pci_bus.h"
+#include "devices/testing/fakes.h"
+#include "devices/virtio/virtio_pci.h"
+
+namespace veneer::devices {
+namespace {
+
+constexpr std::uint64_t registers = 0xc0000000;
+constexpr std::uint64_t config = registers + 0x2000, notify = registers + 0x3000;
+constexpr std::uint64_t ram_bytes = 4 * MiB, rom_at = 8 * MiB;
+constexpr std::uint16_t NEXT = 1, WRITE = 2, ring_size = 16;
+constexpr std::uint64_t numbers_at = 0x40000;  // page numbers and statistics
+constexpr std::uint64_t pages_at = 2 * MiB;    // what is given up
+constexpr std::uint64_t VERSION_1 = bit(32);
+constexpr std::uint64_t usual =
+    VERSION_1 | bit(BALLOON_F_STATS_VQ) | bit(BALLOON_F_DEFLATE_ON_OOM) | bit(BALLOON_F_PAGE_REPORTING);
+constexpr unsigned INFLATE = 0, DEFLATE = 1, STATISTICS = 2, REPORTING = 3;
+
+struct Piece {
+  std::uint64_t address;
+  std::uint32_t bytes;
+  bool writable;
+};
+
+class VirtioBalloonTest : public ::testing::Test {
+ protected:
+  explicit VirtioBalloonTest(VirtioBalloon::Reports reports = VirtioBalloon::Reports::Discard)
+      : balloon(ram, reports), function("virtio-balloon", balloon, ram) {
+    slot = ram.add("ram", GuestPhys{0}, ram_bytes, machine::SlotKind::Ram).value();
+    rom = ram.add("rom", GuestPhys{rom_at}, 64 * KiB, machine::SlotKind::Rom).value();
+    std::memset(slot->host, 0x77, ram_bytes);
+    std::memset(slot->host, 0, MiB);  // the driver's own
+    std::memset(rom->host, 0x77, 64 * KiB);
+    bus.plug(3, function);
+    bus.reset();
+    bus.assign_resources({registers, 0x100000, 0, 0, 0, 0});
+    function.write_config(pci::COMMAND, 2, pci::COMMAND_MEMORY | pci::COMMAND_MASTER);
+  }
+  // Queue n has its rings at 0x4000 * n.
+  static std::uint64_t descriptors(unsigned queue) { return 0x1000 + 0x4000 * std::uint64_t{queue}; }
+  static std::uint64_t driver_area(unsigned queue) { return descriptors(queue) + 0x1000; }
+  static std::uint64_t device_area(unsigned queue) { return descriptors(queue) + 0x2000; }
+
+  void set_up_queues(std::uint64_t features, unsigned queues) {
+    memory.write(registers + 20, 1, 3);
+    for (unsigned half = 0; half < 2; ++half) {
+      memory.write(registers + 8, 4, half);
+      memory.write(registers + 12, 4, (features >> (32 * half)) & 0xffffffff);
+    }
+    memory.write(registers + 20, 1, 11);
+    for (unsigned queue = 0; queue < queues; ++queue) {
+      memory.write(registers + 22, 2, queue);
+      memory.write(registers + 24, 2, ring_size);
+      memory.write(registers + 32, 4, descriptors(queue));
+      memory.write(registers + 40, 4, driver_area(queue));
+      memory.write(registers + 48, 4, device_area(queue));
+      memory.write(registers + 28, 2, 1);
+    }
+  }
+  void driver_ok() { memory.write(registers + 20, 1, 15); }
+  void start(std::uint64_t features = usual, unsigned queues = 4) {
+    set_up_queues(features, queues);
+    driver_ok();
+  }
+  template <typename T>
+  void poke(std::uint64_t address, T value) {
+    ASSERT_TRUE(ram.write_value(GuestPhys{address}, value));
+  }
+  template <typename T>
+  T peek(std::uint64_t address) {
+    T value{};
+    EXPECT_TRUE(ram.read_value(GuestPhys{address}, value));
+    return value;
+  }
+  void offer(unsigned queue, std::uint16_t first, const std::vector<Piece>& pieces) {
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      const std::uint64_t at = descriptors(queue) + 16 * (first + i);
+      poke(at, pieces[i].address);
+      poke(at + 8, pieces[i].bytes);
+      const bool last = i + 1 == pieces.size();
+      poke(at + 12, static_cast<std::uint16_t>((last ? 0 : NEXT) | (pieces[i].writable ? WRITE : 0)));
+      poke(at + 14, static_cast<std::uint16_t>(first + i + 1));
+    }
+    const auto index = peek<std::uint16_t>(driver_area(queue) + 2);
+    poke(driver_area(queue) + 4 + 2 * (index % ring_size), first);
+    poke(driver_area(queue) + 2, static_cast<std::uint16_t>(index + 1));
+  }
+  void ring(unsigned queue) { memory.write(notify + 4 * queue, 2, queue); }
+  std::uint16_t used(unsigned queue) { return peek<std::uint16_t>(device_area(queue) + 2); }
+  bool needs_reset() { return (memory.read(registers + 20, 1) & 64) != 0; }
+
+  /// The driver says that these pages come into the balloon, or out of it.
+  void tell(unsigned queue, const std::vector<std::uint32_t>& pages) {
+    ASSERT_TRUE(ram.write(GuestPhys{numbers_at}, std::as_bytes(std::span(pages))));
+    offer(queue, 0, {{numbers_at, static_cast<std::uint32_t>(4 * pages.size()), false}});
+    ring(queue);
+  }
+  void report(const std::vector<Piece>& free, unsigned queue = REPORTING) {
+    offer(queue, 0, free);
+    ring(queue);
+  }
+  /// The driver's buffer with its statistics.
+  void answer(const std::vector<std::pair<std::uint16_t, std::uint64_t>>& statistics) {
+    std::uint64_t at = numbers_at;
+    for (const auto& [tag, value] : statistics) {
+      poke(at, tag);
+      poke(at + 2, value);
+      at += 10;
+    }
+    offer(STATISTICS, 0, {{numbers_at, static_cast<std::uint32_t>(at - numbers_at), false}});
+  }
+  std::uint64_t held_bytes() {
+    struct stat info {};
+    EXPECT_EQ(::fstat(slot->memfd.get(), &info), 0);
+    return static_cast<std::uint64_t>(info.st_blocks) * 512;
+  }
+  std::vector<std::byte> saved() {
+    machine::SnapshotWriter out;
+    function.save(out);
+    return out.data();
+  }
+  static std::uint32_t unit(std::uint64_t address) { return static_cast<std::uint32_t>(address / page_size); }
+
+  machine::BoardLock lock;
+  machine::Bus memory{"memory", lock}, ports{"port", lock};
+  testing::FakeIrqLine irq;
+  ApicBus apics{lock};
+  PciBus bus{{memory, ports, apics, {&irq, &irq, &irq, &irq}}};
+  machine::GuestMemory ram;
+  machine::MemorySlot *slot = nullptr, *rom = nullptr;
+  VirtioBalloon balloon;
+  VirtioPci function;
+};
+
+TEST_F(VirtioBalloonTest, TheSizeAskedForIsInTheConfiguration) {
+  start();
+  balloon.set_target(3 * MiB);
+  EXPECT_EQ(memory.read(config, 4), 3 * MiB / page_size);
+}
+
+TEST_F(VirtioBalloonTest, AskingForMoreOrLessInterrupts) {
+  start();
+  const std::uint64_t generation = memory.read(registers + 21, 1);
+  balloon.set_target(MiB);
+  EXPECT_NE(memory.read(registers + 21, 1), generation);
+  EXPECT_TRUE(irq.level);
+  EXPECT_EQ(memory.read(registers + 0x1000, 1), 2u);
+}
+
+TEST_F(VirtioBalloonTest, AskingForTheSameDoesNot) {
+  start();
+  balloon.set_target(0);
+  EXPECT_FALSE(irq.level);
+}
+
+TEST_F(VirtioBalloonTest, TheDriverSaysHowMuchThereIs) {
+  start();
+  memory.write(config + 4, 4, 5);
+  EXPECT_EQ(balloon.actual_bytes(), 5 * page_size);
+  EXPECT_EQ(memory.read(config + 4, 4), 5u);
+}
+
+TEST_F(VirtioBalloonTest, TheDriverDoesNotSayWhatItIsAskedFor) {
+  start();
+  memory.write(config, 4, 5);
+  EXPECT_EQ(balloon.target_bytes(), 0u);
+}
+
+TEST_F(VirtioBalloonTest, PagesInTheBalloonGoBack) {
+  start();
+  const std::uint64_t before = held_bytes();
+  tell(INFLATE, {unit(pages_at), unit(pages_at) + 1, unit(pages_at) + 5});
+  EXPECT_EQ(used(INFLATE), 1u);
+  EXPECT_EQ(held_bytes(), before - 3 * page_size);
+  EXPECT_EQ(peek<std::uint8_t>(pages_at + page_size), 0u);
+  EXPECT_EQ(peek<std::uint8_t>(pages_at + 2 * page_size), 0x77u);
+  EXPECT_EQ(peek<std::uint8_t>(pages_at + 5 * page_size), 0u);
+  EXPECT_EQ(balloon.counters().inflated_bytes, 3 * page_size);
+}
+
+TEST_F(VirtioBalloonTest, OrderDoesNotMatterAndRepetitionDoesNoHarm) {
+  start();
+  const std::uint64_t before = held_bytes();
+  tell(INFLATE, {unit(pages_at) + 2, unit(pages_at), unit(pages_at) + 1, unit(pages_at)});
+  EXPECT_EQ(held_bytes(), before - 3 * page_size);
+  EXPECT_EQ(balloon.counters().inflated_bytes, 3 * page_size);
+}
+
+TEST_F(VirtioBalloonTest, PagesComeBackByBeingUsed) {
+  start();
+  tell(INFLATE, {unit(pages_at)});
+  tell(DEFLATE, {unit(pages_at)});
+  EXPECT_EQ(used(DEFLATE), 1u);
+  poke(pages_at, std::uint8_t{9});
+  EXPECT_EQ(peek<std::uint8_t>(pages_at), 9u);
+}
+
+TEST_F(VirtioBalloonTest, WhatWasNeverInItCanBeTakenOut) {
+  start();
+  tell(DEFLATE, {unit(pages_at), 0xffffffff});
+  EXPECT_EQ(used(DEFLATE), 1u);
+  EXPECT_EQ(peek<std::uint8_t>(pages_at), 0x77u);
+}
+
+TEST_F(VirtioBalloonTest, PagesBeyondMemoryAndRomDoNoHarm) {
+  start();
+  tell(INFLATE, {unit(rom_at), 0xffffffff, 0xfffffffe, unit(pages_at), unit(ram_bytes)});
+  EXPECT_EQ(used(INFLATE), 1u);
+  EXPECT_EQ(peek<std::uint8_t>(rom_at), 0x77u);
+  EXPECT_EQ(balloon.counters().inflated_bytes, page_size);
+}
+
+TEST_F(VirtioBalloonTest, TheRingItselfMayGo) {
+  start();
+  tell(INFLATE, {unit(driver_area(INFLATE)), unit(descriptors(INFLATE)), unit(numbers_at)});
+  EXPECT_EQ(used(INFLATE), 1u);
+  EXPECT_EQ(peek<std::uint16_t>(driver_area(INFLATE) + 2), 0u);
+}
+
+TEST_F(VirtioBalloonTest, AnEmptyRequestIsAnswered) {
+  start();
+  offer(INFLATE, 0, {{numbers_at, 3, false}});
+  ring(INFLATE);
+  EXPECT_EQ(used(INFLATE), 1u);
+  EXPECT_EQ(balloon.counters().inflated_bytes, 0u);
+}
+
+TEST_F(VirtioBalloonTest, AHugeRequestIsNotReadToItsEnd) {
+  start();
+  poke(numbers_at, unit(pages_at));
+  std::vector<Piece> pieces = {{numbers_at, 4, false}};
+  for (unsigned i = 0; i < 8; ++i) pieces.push_back({0x100000, 0x100000, false});
+  offer(INFLATE, 0, pieces);
+  ring(INFLATE);
+  EXPECT_EQ(used(INFLATE), 1u);
+  EXPECT_EQ(peek<std::uint8_t>(pages_at), 0u);
+}
+
+TEST_F(VirtioBalloonTest, NumbersOutsideMemoryAreNone) {
+  start();
+  offer(INFLATE, 0, {{rom_at + MiB, 64, false}});
+  ring(INFLATE);
+  EXPECT_EQ(used(INFLATE), 1u);
+  EXPECT_EQ(balloon.counters().inflated_bytes, 0u);
+}
+
+TEST_F(VirtioBalloonTest, ReportedPagesGoBack) {
+  start();
+  const std::uint64_t before = held_bytes();
+  report({{pages_at, 512 * KiB, true}, {pages_at + MiB, 64 * KiB, true}});
+  EXPECT_EQ(used(REPORTING), 1u);
+  EXPECT_EQ(held_bytes(), before - 576 * KiB);
+  EXPECT_EQ(balloon.counters().reported_bytes, 576 * KiB);
+  EXPECT_EQ(balloon.counters().reports, 1u);
+}
+
+TEST_F(VirtioBalloonTest, AReportOverRomAndGapsTakesTheRamOnly) {
+  start();
+  report({{pages_at, 0xfffff000, true}});
+  EXPECT_EQ(used(REPORTING), 1u);
+  EXPECT_EQ(peek<std::uint8_t>(rom_at), 0x77u);
+  EXPECT_EQ(balloon.counters().reported_bytes, ram_bytes - pages_at);
+}
+
+TEST_F(VirtioBalloonTest, ReadableBuffersReportNothing) {
+  start();
+  report({{pages_at, 64 * KiB, false}});
+  EXPECT_EQ(used(REPORTING), 1u);
+  EXPECT_EQ(balloon.counters().reported_bytes, 0u);
+}
+
+TEST_F(VirtioBalloonTest, WithoutStatisticsReportsComeOneQueueSooner) {
+  start(usual & ~bit(BALLOON_F_STATS_VQ), 3);
+  report({{pages_at, 64 * KiB, true}}, 2);
+  EXPECT_EQ(used(2), 1u);
+  EXPECT_EQ(balloon.counters().reported_bytes, 64 * KiB);
+}
+
+TEST_F(VirtioBalloonTest, WhatWasNotAgreedIsNotDone) {
+  start(VERSION_1);
+  report({{pages_at, 64 * KiB, true}});
+  report({{pages_at, 64 * KiB, true}}, 2);
+  EXPECT_EQ(balloon.counters().reported_bytes, 0u);
+  EXPECT_EQ(peek<std::uint8_t>(pages_at), 0x77u);
+}
+
+class KeepingBalloonTest : public VirtioBalloonTest {
+ protected:
+  KeepingBalloonTest() : VirtioBalloonTest(VirtioBalloon::Reports::Keep) {}
+};
+
+TEST_F(KeepingBalloonTest, ReportsAreAnsweredAndThePagesStay) {
+  start();
+  report({{pages_at, 64 * KiB, true}});
+  EXPECT_EQ(used(REPORTING), 1u);
+  EXPECT_EQ(peek<std::uint8_t>(pages_at), 0x77u);
+}
+
+TEST_F(VirtioBalloonTest, ABufferFromBeforeDriverOkIsFound) {
+  set_up_queues(usual, 4);
+  answer({{BALLOON_S_MEMFREE, 1000}});
+  ring(STATISTICS);  // as Linux does: too early to be heard
+  driver_ok();
+  EXPECT_EQ(balloon.statistics()[BALLOON_S_MEMFREE], 1000u);
+  EXPECT_TRUE(balloon.ask_statistics([] {}));
+}
+
+TEST_F(VirtioBalloonTest, StatisticsAreAskedForAndCome) {
+  start();
+  answer({});
+  ring(STATISTICS);
+  unsigned answers = 0;
+  ASSERT_TRUE(balloon.ask_statistics([&] { ++answers; }));
+  EXPECT_EQ(used(STATISTICS), 1u);
+  EXPECT_TRUE(irq.level);
+  EXPECT_EQ(answers, 0u);
+  answer({{BALLOON_S_MEMTOT, 4 * MiB}, {BALLOON_S_AVAIL, MiB}, {BALLOON_S_MAJFLT, 7}});
+  ring(STATISTICS);
+  EXPECT_EQ(answers, 1u);
+  EXPECT_EQ(balloon.statistics()[BALLOON_S_MEMTOT], 4 * MiB);
+  EXPECT_EQ(balloon.statistics()[BALLOON_S_AVAIL], MiB);
+  EXPECT_EQ(balloon.statistics()[BALLOON_S_MAJFLT], 7u);
+  EXPECT_EQ(balloon.statistics()[BALLOON_S_CACHES], std::nullopt);
+}
+
+TEST_F(VirtioBalloonTest, AskingTwiceIsOnce) {
+  start();
+  answer({});
+  ring(STATISTICS);
+  EXPECT_TRUE(balloon.ask_statistics([] {}));
+  EXPECT_FALSE(balloon.ask_statistics([] {}));
+}
+
+TEST_F(VirtioBalloonTest, WithoutADriverThereIsNobodyToAsk) {
+  EXPECT_FALSE(balloon.ask_statistics([] {}));
+}
+
+TEST_F(VirtioBalloonTest, WhoAsksDoesNotWaitBeyondAReset) {
+  start();
+  answer({});
+  ring(STATISTICS);
+  unsigned answers = 0;
+  ASSERT_TRUE(balloon.ask_statistics([&] { ++answers; }));
+  memory.write(registers + 20, 1, 0);
+  EXPECT_EQ(answers, 1u);
+  EXPECT_FALSE(balloon.ask_statistics([] {}));
+}
+
+TEST_F(VirtioBalloonTest, OfTwoBuffersTheFirstGoesBack) {
+  start();
+  answer({});
+  answer({});
+  ring(STATISTICS);
+  EXPECT_EQ(used(STATISTICS), 1u);
+}
+
+TEST_F(VirtioBalloonTest, UnknownAndTornStatisticsArePassedOver) {
+  start();
+  answer({{0xffff, 1}, {BALLOON_S_CACHES, 5}});
+  poke(descriptors(STATISTICS) + 8, 25u);
+  ring(STATISTICS);
+  EXPECT_EQ(balloon.statistics()[BALLOON_S_CACHES], 5u);
+}
+
+TEST_F(VirtioBalloonTest, StatisticsWithoutEndAreCut) {
+  start();
+  answer({{BALLOON_S_CACHES, 5}});
+  poke(descriptors(STATISTICS) + 8, 0x100000u);
+  ring(STATISTICS);
+  EXPECT_FALSE(needs_reset());
+  EXPECT_TRUE(balloon.ask_statistics([] {}));
+}
+
+TEST_F(VirtioBalloonTest, WhatIsAskedForOutlivesAReset) {
+  start();
+  balloon.set_target(MiB);
+  memory.write(config + 4, 4, 256);
+  memory.write(registers + 20, 1, 0);
+  EXPECT_EQ(memory.read(config, 4), 256u);
+  EXPECT_EQ(balloon.actual_bytes(), 0u);
+}
+
+TEST_F(VirtioBalloonTest, StateComesBack) {
+  start();
+  balloon.set_target(MiB);
+  memory.write(config + 4, 4, 77);
+  answer({});
+  ring(STATISTICS);
+  const auto state = saved();
+  memory.write(registers + 20, 1, 0);
+  balloon.set_target(0);
+  EXPECT_NE(saved(), state);
+  machine::SnapshotReader in(state);
+  function.restore(in);
+  EXPECT_TRUE(in.ok());
+  EXPECT_EQ(in.left(), 0u);
+  EXPECT_EQ(saved(), state);
+  EXPECT_TRUE(balloon.ask_statistics([] {}));
+  EXPECT_EQ(used(STATISTICS), 1u);
+  report({{pages_at, 64 * KiB, true}});
+  EXPECT_EQ(balloon.counters().reported_bytes, 64 * KiB);
+}
+
+TEST_F(VirtioBalloonTest, ACutStateIsRefused) {
+  start();
+  const auto state = saved();
+  machine::SnapshotReader in(std::span<const std::byte>(state).first(state.size() - 1));
+  function.restore(in);
+  EXPECT_FALSE(in.ok());
+}
+
+TEST_F(VirtioBalloonTest, DamagedStatesDoNoHarm) {
+  start();
+  answer({});
+  ring(STATISTICS);
+  const auto state = saved();
+  for (std::size_t i = 0; i < state.size(); ++i) {
+    auto damaged = state;
+    damaged[i] = std::byte{0xff};
+    machine::SnapshotReader in(damaged);
+    function.restore(in);
+    tell(INFLATE, {unit(pages_at)});
+    report({{pages_at, 64 * KiB, true}});
+    (void)balloon.ask_statistics([] {});
+  }
+}
+
+}  // namespace
+}  // namespace veneer::devices
