@@ -68,6 +68,10 @@ static inline u64 read_msr(u32 index) {
   asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(index));
   return low | (u64)high << 32;
 }
+// What code that others overwrite while it runs may do to its caller. A count in a register would become half a billion,
+// and with interrupts off nothing would end such a step.
+#define WILD_CODE_CHANGES \
+  "memory", "cc", "rbx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"
 static inline void set_cr3(u64 value) { asm volatile("mov %0, %%cr3" : : "r"(value) : "memory"); }
 
 // main.c

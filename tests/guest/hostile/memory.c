@@ -63,7 +63,7 @@ static void self_modify(u8* base) {
     u8* at = base + below(CODE_PAGES) * 4096 + below(FUNCTIONS) * 16 + (below(16) ? 0 : 4096 - 16 - FUNCTIONS * 16);
     if (below(3)) {
       u64 result;
-      asm volatile("call *%1" : "=a"(result) : "r"(at) : "memory", "cc", "rcx", "rdx", "rsi", "rdi", "r8", "r9");
+      asm volatile("call *%1; sti" : "=a"(result) : "a"(at) : WILD_CODE_CHANGES, "rcx");
     } else {
       write_function(at);
     }
@@ -79,7 +79,7 @@ void aliases(void) {
     u8* at = PLAY + (page + GROUND_PAGES * below(2)) * 4096 + below(FUNCTIONS) * 16;
     u64 result;
     if (below(2)) write_function(below(2) ? at : GROUND + page * 4096 + below(FUNCTIONS) * 16);
-    asm volatile("call *%1" : "=a"(result) : "r"(at) : "memory", "cc", "rcx", "rdx", "rsi", "rdi", "r8", "r9");
+    asm volatile("call *%1; sti" : "=a"(result) : "a"(at) : WILD_CODE_CHANGES, "rcx");
   }
 }
 
@@ -240,6 +240,6 @@ void stacks(void) {
 
 /// Code there.
 void strange_code(void) {
-  const u64 at = below(3) ? strange_address() : (u64)play_address() + 4096 - below(16);
-  asm volatile("call *%0" : : "r"(at) : "memory", "cc", "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9");
+  u64 at = below(3) ? strange_address() : (u64)play_address() + 4096 - below(16);
+  asm volatile("call *%0; sti" : "+a"(at) : : WILD_CODE_CHANGES, "rcx");
 }
