@@ -5,7 +5,13 @@
 
 namespace veneer::machine {
 
-bool DmaBuffers::add(const GuestMemory& memory, GuestPhys address, std::uint64_t size_bytes) {
+bool DmaBuffers::add(const DmaSpace& space, GuestPhys address, std::uint64_t size_bytes, DmaAccess access) {
+  return space.for_each_run(address, size_bytes, access, [&](GuestPhys at, std::uint64_t, std::uint64_t bytes) {
+    return add_run(space.memory(), at, bytes);
+  });
+}
+
+bool DmaBuffers::add_run(const GuestMemory& memory, GuestPhys address, std::uint64_t size_bytes) {
   if (address.value + size_bytes < address.value) return false;
   while (size_bytes > 0) {
     const MemorySlot* slot = memory.find(address);
@@ -29,8 +35,8 @@ bool DmaBuffers::add(const GuestMemory& memory, GuestPhys address, std::uint64_t
   return true;
 }
 
-void DmaBuffers::announce(GuestMemory& memory) const {
-  for (const Range& range : ranges_) memory.written(range.address, range.bytes);
+void DmaBuffers::announce(const DmaSpace& space) const {
+  for (const Range& range : ranges_) space.memory().written(range.address, range.bytes);
 }
 
 }  // namespace veneer::machine

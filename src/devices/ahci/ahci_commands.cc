@@ -140,6 +140,7 @@ void AhciPort::perform(ActiveIt active, std::uint8_t command) {
 
 /// Host memory behind the table of physical regions, up to `bytes`.
 AhciPort::Gathered AhciPort::gather(Active& active, std::uint64_t bytes) {
+  const auto access = active.to_memory ? machine::DmaAccess::Write : machine::DmaAccess::Read;
   for (std::uint32_t i = 0; i < active.header.prdtl && bytes != 0; ++i) {
     PhysicalRegion region{};
     if (!memory_.read_value(GuestPhys{active.header.table + TABLE_PRDT + i * sizeof region}, region))
@@ -148,7 +149,7 @@ AhciPort::Gathered AhciPort::gather(Active& active, std::uint64_t bytes) {
     const bool full = !active.data.empty() && active.data.back().pieces().size() >= split_pieces &&
                       active.data.back().bytes() % AtaDrive::sector_bytes == 0;
     if (active.data.empty() || full) active.data.emplace_back();
-    if (active.data.size() > parts_max || !active.data.back().add(memory_, GuestPhys{region.address}, size))
+    if (active.data.size() > parts_max || !active.data.back().add(memory_, GuestPhys{region.address}, size, access))
       return Gathered::NoMemory;
     active.moved_bytes += static_cast<std::uint32_t>(size);
     bytes -= size;

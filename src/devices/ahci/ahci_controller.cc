@@ -19,7 +19,7 @@ constexpr std::uint32_t CAP_VALUE = CAP_S64A | CAP_SNCQ | CAP_SCLO | CAP_SAM | C
 
 }  // namespace
 
-AhciController::AhciController(std::string name, machine::GuestMemory& memory)
+AhciController::AhciController(std::string name, const machine::DmaSpace& memory)
     : PciFunction(std::move(name), identity) {
   for (unsigned i = 0; i < port_count; ++i) ports_.emplace_back(memory, static_cast<AhciHost&>(*this));
   add_bar(5, BarKind::Memory32, registers_bytes, registers_);

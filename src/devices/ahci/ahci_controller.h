@@ -20,7 +20,7 @@ class AhciController final : public PciFunction, private AhciHost {
  public:
   static constexpr unsigned port_count = 6;
 
-  AhciController(std::string name, machine::GuestMemory& memory);
+  AhciController(std::string name, const machine::DmaSpace& memory);
 
   /// While the machine is put together.
   void attach(unsigned port, AtaDriveKind kind, disk::Backend& backend);

@@ -15,7 +15,7 @@
 #include "devices/ahci/ahci_defs.h"
 #include "devices/ata/ata_drive.h"
 #include "machine/dma.h"
-#include "machine/guest_memory.h"
+#include "machine/dma_space.h"
 
 namespace veneer::devices {
 
@@ -31,7 +31,7 @@ class AhciHost {
 /// All calls with the board lock held.
 class AhciPort {
  public:
-  AhciPort(machine::GuestMemory& memory, AhciHost& host) : memory_(memory), host_(host) {}
+  AhciPort(const machine::DmaSpace& memory, AhciHost& host) : memory_(memory), host_(host) {}
   AhciPort(const AhciPort&) = delete;
   AhciPort& operator=(const AhciPort&) = delete;
 
@@ -94,7 +94,7 @@ class AhciPort {
   void succeed(ActiveIt active);
   void fail(ActiveIt active, std::uint8_t error);
 
-  machine::GuestMemory& memory_;
+  machine::DmaSpace memory_;
   AhciHost& host_;
   AtaDrive drive_{AtaLink::Serial};
 

@@ -70,7 +70,7 @@ bool in_table(std::uint32_t offset) {
 
 }  // namespace
 
-E1000::E1000(std::string name, machine::GuestMemory& memory, net::CardPort& port, const net::MacAddress& mac)
+E1000::E1000(std::string name, const machine::DmaSpace& memory, net::CardPort& port, const net::MacAddress& mac)
     : PciFunction(std::move(name), identity), memory_(memory), port_(port) {
   add_bar(0, BarKind::Memory32, memory_bar_bytes, memory_bar_);
   add_bar(1, BarKind::Io, port_bar_bytes, port_bar_);

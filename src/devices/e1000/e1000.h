@@ -16,7 +16,7 @@
 #include "devices/e1000/microwire_eeprom.h"
 #include "devices/pci/pci_function.h"
 #include "machine/device.h"
-#include "machine/guest_memory.h"
+#include "machine/dma_space.h"
 #include "machine/register_window.h"
 #include "net/card.h"
 #include "net/mac_address.h"
@@ -27,7 +27,7 @@ namespace veneer::devices {
 class E1000 final : public PciFunction, public net::Card {
  public:
   /// `port` and `memory` outlive it.
-  E1000(std::string name, machine::GuestMemory& memory, net::CardPort& port, const net::MacAddress& mac);
+  E1000(std::string name, const machine::DmaSpace& memory, net::CardPort& port, const net::MacAddress& mac);
 
   /// The cable. Board lock held.
   void set_link(bool up);
@@ -86,7 +86,7 @@ class E1000 final : public PciFunction, public net::Card {
   std::uint32_t free_descriptors() const;
   bool put(std::span<const std::byte> bytes, std::uint8_t status);
 
-  machine::GuestMemory& memory_;
+  machine::DmaSpace memory_;
   net::CardPort& port_;
   machine::RegisterWindow<E1000> memory_bar_{*this, &E1000::read_memory_bar, &E1000::write_memory_bar};
   machine::RegisterWindow<E1000> port_bar_{*this, &E1000::read_port_bar, &E1000::write_port_bar};

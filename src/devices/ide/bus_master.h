@@ -10,14 +10,14 @@
 #include <span>
 
 #include "machine/byte_device.h"
-#include "machine/guest_memory.h"
+#include "machine/dma_space.h"
 
 namespace veneer::devices {
 
 /// Eight ports: command 0, status 2, table address 4 to 7.
 class BusMaster {
  public:
-  explicit BusMaster(machine::GuestMemory& memory) : memory_(memory) {}
+  explicit BusMaster(const machine::DmaSpace& memory) : memory_(memory) {}
 
   /// Called when the guest sets the start bit.
   void set_start_listener(std::function<void()> listener) { started_ = std::move(listener); }
@@ -44,7 +44,7 @@ class BusMaster {
   bool transfer(std::size_t bytes, Move move);
   bool next_entry();
 
-  machine::GuestMemory& memory_;
+  machine::DmaSpace memory_;
   std::function<void()> started_;
   std::uint8_t command_ = 0, status_ = 0;
   std::uint32_t table_ = 0;

@@ -11,7 +11,7 @@ namespace veneer::devices {
 
 using namespace ata;
 
-IdeChannel::IdeChannel(machine::IrqLine& irq, machine::GuestMemory& memory)
+IdeChannel::IdeChannel(machine::IrqLine& irq, const machine::DmaSpace& memory)
     : irq_(irq), bus_master_(memory), buffer_(buffer_bytes) {
   bus_master_.set_start_listener([this] { pump_dma(); });
   IdeChannel::reset();

@@ -21,7 +21,7 @@ namespace veneer::devices {
 
 class IdeChannel final : public machine::Device {
  public:
-  IdeChannel(machine::IrqLine& irq, machine::GuestMemory& memory);
+  IdeChannel(machine::IrqLine& irq, const machine::DmaSpace& memory);
 
   /// While the machine is put together; `index` 0 is the master.
   void attach(unsigned index, AtaDriveKind kind, disk::Backend& backend);

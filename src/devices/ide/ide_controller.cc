@@ -3,7 +3,7 @@
 
 namespace veneer::devices {
 
-IdeController::IdeController(machine::IrqLine& irq14, machine::IrqLine& irq15, machine::GuestMemory& memory)
+IdeController::IdeController(machine::IrqLine& irq14, machine::IrqLine& irq15, const machine::DmaSpace& memory)
     : PciFunction("piix3-ide", {0x8086, 0x7010, 0x00, 0x010180, 0, 0, 0}) {
   channels_[0] = std::make_unique<IdeChannel>(irq14, memory);
   channels_[1] = std::make_unique<IdeChannel>(irq15, memory);

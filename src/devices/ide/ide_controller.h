@@ -14,7 +14,7 @@ namespace veneer::devices {
 
 class IdeController final : public PciFunction {
  public:
-  IdeController(machine::IrqLine& irq14, machine::IrqLine& irq15, machine::GuestMemory& memory);
+  IdeController(machine::IrqLine& irq14, machine::IrqLine& irq15, const machine::DmaSpace& memory);
 
   /// Their ports are fixed: whoever plugs the function in plugs them in, too.
   IdeChannel& channel(unsigned index) { return *channels_[index]; }

@@ -26,7 +26,8 @@ LogLimiter& complaints() {
 
 }  // namespace
 
-NvmeController::NvmeController(std::string name, machine::GuestMemory& memory, disk::Backend& disk, unsigned io_queues)
+NvmeController::NvmeController(std::string name, const machine::DmaSpace& memory, disk::Backend& disk,
+                               unsigned io_queues)
     : PciFunction(std::move(name), identity), memory_(memory), disk_(disk), io_queues_(io_queues) {
   VENEER_ASSERT(io_queues >= 1 && io_queues <= io_queues_max);
   static_assert(DOORBELLS + 8 * (io_queues_max + 1) <= registers_bytes);

@@ -18,7 +18,7 @@
 #include "disk/io/backend.h"
 #include "machine/device.h"
 #include "machine/dma.h"
-#include "machine/guest_memory.h"
+#include "machine/dma_space.h"
 #include "machine/register_window.h"
 
 namespace veneer::devices {
@@ -29,7 +29,7 @@ class NvmeController final : public PciFunction {
   static constexpr unsigned io_queues_max = 64;
 
   /// `io_queues`: pairs that the driver may have, 1 to io_queues_max. `disk` outlives it.
-  NvmeController(std::string name, machine::GuestMemory& memory, disk::Backend& disk, unsigned io_queues);
+  NvmeController(std::string name, const machine::DmaSpace& memory, disk::Backend& disk, unsigned io_queues);
 
   void save(machine::SnapshotWriter& out) const override;
   void restore(machine::SnapshotReader& in) override;
@@ -115,7 +115,7 @@ class NvmeController final : public PciFunction {
   Status check_range(std::uint64_t block, std::uint64_t blocks) const;
   bool writes_are_stable(const Command& command) const;
 
-  machine::GuestMemory& memory_;
+  machine::DmaSpace memory_;
   disk::Backend& disk_;
   const unsigned io_queues_;
   machine::RegisterWindow<NvmeController> registers_{*this, &NvmeController::read_registers,

@@ -207,7 +207,9 @@ Status NvmeController::delete_submission_queue(const Command& command) {
 
 Status NvmeController::send(const Command& command, std::span<const std::byte> data) {
   machine::DmaBuffers buffers;
-  if (const Status prp = collect_prp(memory_, command, data.size(), buffers); prp != Status::Success) return prp;
+  if (const Status prp = collect_prp(memory_, command, data.size(), machine::DmaAccess::Write, buffers);
+      prp != Status::Success)
+    return prp;
   disk::iov_copy_in(buffers.pieces(), data.data());
   buffers.announce(memory_);
   return Status::Success;

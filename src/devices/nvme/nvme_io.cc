@@ -90,7 +90,8 @@ Status NvmeController::begin_transfer(std::uint16_t queue, const Command& comman
     return range;
   if (!read && disk_.read_only()) return Status::ReadOnlyRange;
   machine::DmaBuffers data;
-  if (const Status prp = collect_prp(memory_, command, bytes, data); prp != Status::Success) return prp;
+  const auto access = read ? machine::DmaAccess::Write : machine::DmaAccess::Read;
+  if (const Status prp = collect_prp(memory_, command, bytes, access, data); prp != Status::Success) return prp;
   const ActiveIt active = keep(queue, command);
   active->data = std::move(data);
   hand_over(active, {.kind = read ? disk::IoKind::Read : disk::IoKind::Write,
@@ -118,7 +119,9 @@ Status NvmeController::begin_dataset_management(std::uint16_t queue, const Comma
   const unsigned count = (command.cdw10 & 0xff) + 1;
   std::array<Range, ranges_max> ranges{};
   machine::DmaBuffers data;
-  if (const Status prp = collect_prp(memory_, command, count * sizeof(Range), data); prp != Status::Success) return prp;
+  if (const Status prp = collect_prp(memory_, command, count * sizeof(Range), machine::DmaAccess::Read, data);
+      prp != Status::Success)
+    return prp;
   disk::iov_copy_out(data.pieces(), reinterpret_cast<std::byte*>(ranges.data()));
   for (unsigned i = 0; i < count; ++i)
     if (const Status range = check_range(ranges[i].block, ranges[i].blocks); range != Status::Success) return range;

@@ -12,16 +12,16 @@ bool page_aligned(std::uint64_t address) { return address % page_bytes == 0; }
 
 }  // namespace
 
-Status collect_prp(const machine::GuestMemory& memory, const Command& command, std::uint64_t bytes,
-                   machine::DmaBuffers& data) {
+Status collect_prp(const machine::DmaSpace& memory, const Command& command, std::uint64_t bytes,
+                   machine::DmaAccess access, machine::DmaBuffers& data) {
   const std::uint64_t first = std::min(bytes, page_bytes - command.prp1 % page_bytes);
   if (command.prp1 % 4 != 0) return Status::PrpOffsetInvalid;
-  if (!data.add(memory, GuestPhys{command.prp1}, first)) return Status::DataTransferError;
+  if (!data.add(memory, GuestPhys{command.prp1}, first, access)) return Status::DataTransferError;
   bytes -= first;
   if (bytes == 0) return Status::Success;
   if (bytes <= page_bytes) {
     if (!page_aligned(command.prp2)) return Status::PrpOffsetInvalid;
-    return data.add(memory, GuestPhys{command.prp2}, bytes) ? Status::Success : Status::DataTransferError;
+    return data.add(memory, GuestPhys{command.prp2}, bytes, access) ? Status::Success : Status::DataTransferError;
   }
   std::uint64_t list = command.prp2;
   if (list % entry_bytes != 0) return Status::PrpOffsetInvalid;
@@ -36,7 +36,7 @@ Status collect_prp(const machine::GuestMemory& memory, const Command& command, s
       continue;
     }
     const std::uint64_t piece = std::min(bytes, page_bytes);
-    if (!data.add(memory, GuestPhys{entry}, piece)) return Status::DataTransferError;
+    if (!data.add(memory, GuestPhys{entry}, piece, access)) return Status::DataTransferError;
     bytes -= piece;
     list += entry_bytes;
   }

@@ -14,7 +14,7 @@ class PrpTest : public ::testing::Test {
     Command command{};
     command.prp1 = prp1;
     command.prp2 = prp2;
-    return collect_prp(memory, command, bytes, data);
+    return collect_prp(memory, command, bytes, machine::DmaAccess::Write, data);
   }
   void list(std::uint64_t at, std::uint64_t first_page, unsigned count, std::uint64_t step = 2 * page_bytes) {
     for (unsigned i = 0; i < count; ++i) ASSERT_TRUE(memory.write_value(GuestPhys{at + 8 * i}, first_page + step * i));

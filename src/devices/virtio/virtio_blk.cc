@@ -75,8 +75,8 @@ struct Config {
 static_assert(offsetof(Config, writeback) == 32 && offsetof(Config, write_zeroes_may_unmap) == 56);
 
 /// Adds the part [offset, offset + bytes) of `segments` to `data`; false when it is not all RAM.
-bool add_slice(const machine::GuestMemory& memory, const std::vector<VirtSegment>& segments, std::uint64_t offset,
-               std::uint64_t bytes, machine::DmaBuffers& data) {
+bool add_slice(const machine::DmaSpace& memory, const std::vector<VirtSegment>& segments, std::uint64_t offset,
+               std::uint64_t bytes, machine::DmaAccess access, machine::DmaBuffers& data) {
   for (const VirtSegment& segment : segments) {
     if (bytes == 0) break;
     if (offset >= segment.bytes) {
@@ -84,7 +84,7 @@ bool add_slice(const machine::GuestMemory& memory, const std::vector<VirtSegment
       continue;
     }
     const std::uint64_t piece = std::min<std::uint64_t>(segment.bytes - offset, bytes);
-    if (!data.add(memory, segment.address + offset, piece)) return false;
+    if (!data.add(memory, segment.address + offset, piece, access)) return false;
     bytes -= piece;
     offset = 0;
   }
@@ -101,7 +101,7 @@ std::uint8_t answer(disk::IoStatus status) { return status == disk::IoStatus::Ok
 
 }  // namespace
 
-VirtioBlk::VirtioBlk(machine::GuestMemory& memory, disk::Backend& disk, unsigned queues)
+VirtioBlk::VirtioBlk(const machine::DmaSpace& memory, disk::Backend& disk, unsigned queues)
     : memory_(memory), disk_(disk), queues_(queues), active_count_(queues) {
   VENEER_ASSERT(queues >= 1 && queues <= queues_max);
   disk_.set_resize_listener([this] { transport().config_changed(); });
@@ -192,8 +192,8 @@ void VirtioBlk::begin_transfer(ActiveIt active, const VirtChain& chain, bool rea
   if (bytes % sector_bytes != 0 || sector > capacity || bytes / sector_bytes > capacity - sector ||
       (!read && disk_.read_only()))
     return finish(active, BLK_S_IOERR, 0);
-  if (!(read ? add_slice(memory_, chain.writable, 0, bytes, active->data)
-             : add_slice(memory_, chain.readable, sizeof(Header), bytes, active->data)))
+  if (!(read ? add_slice(memory_, chain.writable, 0, bytes, machine::DmaAccess::Write, active->data)
+             : add_slice(memory_, chain.readable, sizeof(Header), bytes, machine::DmaAccess::Read, active->data)))
     return finish(active, BLK_S_IOERR, 0);
   if (bytes == 0) return finish(active, BLK_S_OK, 0);
   active->to_guest = read;

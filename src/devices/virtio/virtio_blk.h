@@ -25,7 +25,7 @@ class VirtioBlk final : public VirtioDevice {
   static constexpr std::uint32_t discard_sectors_max = 1u << 21;
 
   /// `queues`: 1 to queues_max. `disk` outlives it.
-  VirtioBlk(machine::GuestMemory& memory, disk::Backend& disk, unsigned queues);
+  VirtioBlk(const machine::DmaSpace& memory, disk::Backend& disk, unsigned queues);
 
   std::uint16_t type() const override { return VIRTIO_TYPE_BLOCK; }
   std::uint32_t pci_class() const override { return 0x018000; }  // mass storage, other
@@ -60,7 +60,7 @@ class VirtioBlk final : public VirtioDevice {
   void finish(ActiveIt active, std::uint8_t status, std::uint32_t written);
   bool writes_are_stable() const;
 
-  machine::GuestMemory& memory_;
+  machine::DmaSpace memory_;
   disk::Backend& disk_;
   const unsigned queues_;
   std::uint64_t agreed_features_ = 0;

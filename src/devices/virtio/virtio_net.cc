@@ -68,7 +68,7 @@ std::uint8_t flow_hash(std::span<const std::byte> bytes) {
 
 }  // namespace
 
-VirtioNet::VirtioNet(machine::GuestMemory& memory, net::CardPort& port, const net::MacAddress& mac, unsigned pairs)
+VirtioNet::VirtioNet(const machine::DmaSpace& memory, net::CardPort& port, const net::MacAddress& mac, unsigned pairs)
     : memory_(memory), port_(port), factory_mac_(mac), pairs_(pairs), mac_(mac) {
   static_assert(sizeof(Header) == 12);
   VENEER_ASSERT(pairs >= 1 && pairs <= pairs_max);

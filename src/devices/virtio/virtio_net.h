@@ -22,7 +22,7 @@ class VirtioNet final : public VirtioDevice, public net::Card {
   static constexpr unsigned pairs_max = 16;
 
   /// `pairs`: 1 to pairs_max. `port` outlives it.
-  VirtioNet(machine::GuestMemory& memory, net::CardPort& port, const net::MacAddress& mac, unsigned pairs);
+  VirtioNet(const machine::DmaSpace& memory, net::CardPort& port, const net::MacAddress& mac, unsigned pairs);
 
   /// The cable. Board lock held.
   void set_link(bool up);
@@ -78,7 +78,7 @@ class VirtioNet final : public VirtioDevice, public net::Card {
   bool set_offloads(std::span<const std::byte> data);
   bool set_pairs(std::span<const std::byte> data);
 
-  machine::GuestMemory& memory_;
+  machine::DmaSpace memory_;
   net::CardPort& port_;
   const net::MacAddress factory_mac_;
   const unsigned pairs_;

@@ -93,7 +93,7 @@ void put_half(std::uint64_t& field, unsigned at, unsigned size_bytes, std::uint6
 
 }  // namespace
 
-VirtioPci::VirtioPci(std::string name, VirtioDevice& device, machine::GuestMemory& memory)
+VirtioPci::VirtioPci(std::string name, VirtioDevice& device, const machine::DmaSpace& memory)
     : PciFunction(std::move(name), identity(device)), device_(device) {
   for (unsigned i = 0; i < device.queue_count(); ++i) queues_.emplace_back(memory, device.queue_size_max(i));
   queue_vectors_.assign(queues_.size(), NO_VECTOR);

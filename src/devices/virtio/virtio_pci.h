@@ -12,7 +12,7 @@
 #include "devices/virtio/virtio_device.h"
 #include "devices/virtio/virtqueue.h"
 #include "machine/device.h"
-#include "machine/guest_memory.h"
+#include "machine/dma_space.h"
 #include "machine/register_window.h"
 
 namespace veneer::devices {
@@ -20,7 +20,7 @@ namespace veneer::devices {
 /// BAR 0 has the registers, BAR 1 the MSI-X table. `device` outlives it.
 class VirtioPci final : public PciFunction, public VirtioTransport {
  public:
-  VirtioPci(std::string name, VirtioDevice& device, machine::GuestMemory& memory);
+  VirtioPci(std::string name, VirtioDevice& device, const machine::DmaSpace& memory);
 
   // VirtioTransport
   VirtQueue& queue(unsigned index) override { return queues_[index]; }

@@ -22,7 +22,7 @@ class VirtioRng final : public VirtioDevice {
  public:
   static constexpr std::size_t request_bytes_max = 64 * KiB;
 
-  explicit VirtioRng(machine::GuestMemory& memory, EntropySource source = host_entropy)
+  explicit VirtioRng(const machine::DmaSpace& memory, EntropySource source = host_entropy)
       : memory_(memory), source_(std::move(source)) {}
 
   std::uint16_t type() const override { return VIRTIO_TYPE_ENTROPY; }
@@ -34,7 +34,7 @@ class VirtioRng final : public VirtioDevice {
  private:
   std::uint32_t fill(const VirtChain& chain);
 
-  machine::GuestMemory& memory_;
+  machine::DmaSpace memory_;
   EntropySource source_;
 };
 

@@ -51,7 +51,8 @@ std::optional<VirtChain> VirtQueue::break_ring(const char* why) {
 std::optional<std::uint16_t> VirtQueue::load16(GuestPhys address) const {
   std::uint16_t value = 0;
   if (address.value % sizeof value == 0) {
-    const HostPtr host = memory_.at(address, sizeof value);
+    const auto run = memory_.translate(address, sizeof value, machine::DmaAccess::Read);  // aligned: one page, one run
+    const HostPtr host = run ? memory_.memory().at(run->address, sizeof value) : nullptr;
     if (!host) return std::nullopt;
     return std::atomic_ref(*reinterpret_cast<std::uint16_t*>(host)).load(std::memory_order_seq_cst);
   }
@@ -60,13 +61,16 @@ std::optional<std::uint16_t> VirtQueue::load16(GuestPhys address) const {
 }
 
 bool VirtQueue::store16(GuestPhys address, std::uint16_t value) {
-  const machine::MemorySlot* slot = memory_.find(address);
-  if (address.value % sizeof value != 0 || !slot || slot->kind != machine::SlotKind::Ram)
-    return memory_.write_value(address, value);
-  const HostPtr host = memory_.at(address, sizeof value);
+  if (address.value % sizeof value != 0) return memory_.write_value(address, value);
+  const auto run = memory_.translate(address, sizeof value, machine::DmaAccess::Write);
+  if (!run) return false;
+  machine::GuestMemory& memory = memory_.memory();
+  const machine::MemorySlot* slot = memory.find(run->address);
+  if (!slot || slot->kind != machine::SlotKind::Ram) return memory.write_value(run->address, value);
+  const HostPtr host = memory.at(run->address, sizeof value);
   if (!host) return false;
   std::atomic_ref(*reinterpret_cast<std::uint16_t*>(host)).store(value, std::memory_order_seq_cst);
-  memory_.written(address, sizeof value);
+  memory.written(run->address, sizeof value);
   return true;
 }
 
@@ -230,14 +234,14 @@ std::size_t walk(const std::vector<VirtSegment>& segments, std::uint64_t offset,
 
 }  // namespace
 
-std::size_t copy_to_chain(machine::GuestMemory& memory, const VirtChain& chain, std::uint64_t offset,
+std::size_t copy_to_chain(const machine::DmaSpace& memory, const VirtChain& chain, std::uint64_t offset,
                           std::span<const std::byte> data) {
   return walk(chain.writable, offset, data.size(), [&](GuestPhys address, std::size_t at, std::size_t size) {
     return memory.write(address, data.subspan(at, size));
   });
 }
 
-std::size_t copy_from_chain(const machine::GuestMemory& memory, const VirtChain& chain, std::uint64_t offset,
+std::size_t copy_from_chain(const machine::DmaSpace& memory, const VirtChain& chain, std::uint64_t offset,
                             std::span<std::byte> out) {
   return walk(chain.readable, offset, out.size(), [&](GuestPhys address, std::size_t at, std::size_t size) {
     return memory.read(address, out.subspan(at, size));

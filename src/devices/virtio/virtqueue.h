@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "base/units.h"
-#include "machine/guest_memory.h"
+#include "machine/dma_space.h"
 #include "machine/snapshot.h"
 
 namespace veneer::devices {
@@ -40,7 +40,7 @@ class VirtQueue {
  public:
   static constexpr unsigned max_chain = 1024;
 
-  VirtQueue(machine::GuestMemory& memory, std::uint16_t size_max) : memory_(memory), size_max_(size_max) { reset(); }
+  VirtQueue(const machine::DmaSpace& memory, std::uint16_t size_max) : memory_(memory), size_max_(size_max) { reset(); }
 
   // For the transport.
   struct Setup {
@@ -88,7 +88,7 @@ class VirtQueue {
   GuestPhys used_event() const { return setup_.driver_area + 4u + 2u * setup_.size; }
   GuestPhys avail_event() const { return setup_.device_area + 4u + 8u * setup_.size; }
 
-  machine::GuestMemory& memory_;
+  machine::DmaSpace memory_;
   const std::uint16_t size_max_;
   Setup setup_;
   bool event_index_ = false;
@@ -99,10 +99,10 @@ class VirtQueue {
 };
 
 /// Copies `data` to the writable part from `offset` on; gives how much found room in real memory.
-std::size_t copy_to_chain(machine::GuestMemory& memory, const VirtChain& chain, std::uint64_t offset,
+std::size_t copy_to_chain(const machine::DmaSpace& memory, const VirtChain& chain, std::uint64_t offset,
                           std::span<const std::byte> data);
 /// Copies from the readable part from `offset` on; gives how much was there.
-std::size_t copy_from_chain(const machine::GuestMemory& memory, const VirtChain& chain, std::uint64_t offset,
+std::size_t copy_from_chain(const machine::DmaSpace& memory, const VirtChain& chain, std::uint64_t offset,
                             std::span<std::byte> out);
 
 }  // namespace veneer::devices
