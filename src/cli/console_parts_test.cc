@@ -135,6 +135,8 @@ class FakeMachine final : public MonitorTarget {
   std::string status() override { return "running\n"; }
   std::string disks() override { return "vda\n"; }
   std::string network() override { return "net0\n"; }
+  std::string balloon() override { return "given\n"; }
+  std::string set_guest_memory(std::uint64_t bytes) override { return fmt::format("{}\n", bytes); }
   std::string set_link(std::string card, bool up) override { return card + (up ? " in\n" : " out\n"); }
   std::string grow_disk(std::string disk, std::uint64_t size_bytes) override {
     return disk + " " + std::to_string(size_bytes) + "\n";
@@ -198,6 +200,12 @@ TEST_F(MonitorTest, ScreenshotTellsTheWay) {
   EXPECT_THAT(monitor.execute("screenshot x.png"), testing::HasSubstr("veneer screenshot"));
 }
 TEST_F(MonitorTest, InfoBlock) { EXPECT_EQ(monitor.execute("info block"), "vda\n"); }
+TEST_F(MonitorTest, InfoBalloon) { EXPECT_EQ(monitor.execute("info balloon"), "given\n"); }
+TEST_F(MonitorTest, GuestMemory) { EXPECT_EQ(monitor.execute("balloon 1M"), "1048576\n"); }
+TEST_F(MonitorTest, GuestMemoryOfNoSize) {
+  EXPECT_THAT(monitor.execute("balloon"), testing::HasSubstr("balloon 256M"));
+  EXPECT_THAT(monitor.execute("balloon much"), testing::HasSubstr("balloon 256M"));
+}
 TEST_F(MonitorTest, GrowADisk) { EXPECT_EQ(monitor.execute("grow vda 1M"), "vda 1048576\n"); }
 TEST_F(MonitorTest, GrowWithoutASize) { EXPECT_EQ(monitor.execute("grow vda"), "vda looked at\n"); }
 TEST_F(MonitorTest, GrowToNoSize) {

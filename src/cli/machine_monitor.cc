@@ -13,17 +13,22 @@
 #include <string_view>
 #include <utility>
 
+#include "cli/balloon_report.h"
 #include "cli/size.h"
 #include "debug/flight_dump.h"
 #include "devices/display/png.h"
 #include "devices/display/vga.h"
 #include "devices/input/ps2_mouse.h"
 #include "devices/input/typist.h"
+#include "devices/virtio/virtio_balloon.h"
+#include "vm/layout.h"
 
 namespace veneer::cli {
 namespace {
 
 constexpr std::chrono::seconds pause_patience{3};
+/// A guest that has nothing better to do answers within a millisecond.
+constexpr std::chrono::milliseconds statistics_patience{500};
 constexpr unsigned shown_events = 40;
 
 std::string segment_line(std::string_view name, const cpu::Segment& segment) {
@@ -115,6 +120,36 @@ std::string MachineMonitor::disks() {
 
 std::string MachineMonitor::network() {
   return with_board([this] { return machine_.board().network().describe(); });
+}
+
+namespace {
+constexpr const char* no_balloon = "this machine has no balloon (--balloon off)\n";
+}  // namespace
+
+std::string MachineMonitor::balloon() {
+  const auto answer = std::make_shared<std::promise<bool>>();
+  auto future = answer->get_future();
+  machine_.events().post([this, answer] {
+    devices::VirtioBalloon* const balloon = machine_.board().balloon();
+    if (balloon == nullptr || !balloon->ask_statistics([answer] { answer->set_value(true); })) answer->set_value(false);
+  });
+  const bool answered = future.wait_for(statistics_patience) == std::future_status::ready && future.get();
+  return with_board([this, answered]() -> std::string {
+    const devices::VirtioBalloon* const balloon = machine_.board().balloon();
+    return balloon != nullptr ? describe_balloon(*balloon, machine_.config().memory_bytes, answered) : no_balloon;
+  });
+}
+
+std::string MachineMonitor::set_guest_memory(std::uint64_t bytes) {
+  return with_board([this, bytes]() -> std::string {
+    devices::VirtioBalloon* const balloon = machine_.board().balloon();
+    if (balloon == nullptr) return no_balloon;
+    const std::uint64_t all = machine_.config().memory_bytes;
+    if (bytes < vm::layout::MIN_MEMORY || bytes > all)
+      return fmt::format("this guest can have {} to {}\n", format_size(vm::layout::MIN_MEMORY), format_size(all));
+    balloon->set_target(all - bytes);
+    return balloon->driver_present() ? "" : "the guest has no driver for the balloon yet: it is asked when it has\n";
+  });
 }
 
 std::string MachineMonitor::set_link(std::string name, bool up) {

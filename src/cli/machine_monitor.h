@@ -23,6 +23,8 @@ class MachineMonitor final : public MonitorTarget {
   std::string status() override;
   std::string disks() override;
   std::string network() override;
+  std::string balloon() override;
+  std::string set_guest_memory(std::uint64_t bytes) override;
   std::string set_link(std::string name, bool up) override;
   std::string screen() override;
   std::string press_keys(std::vector<devices::KeyEvent> events) override;

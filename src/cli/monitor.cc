@@ -23,9 +23,12 @@ struct Command {
 };
 
 constexpr Command commands[] = {
+    {"balloon", "balloon SIZE: asks the guest to make do with so much memory (info balloon shows what it does)"},
     {"grow", "grow DISK [SIZE]: a larger disk while the guest runs; without SIZE as large as its image has become"},
     {"help", "this list"},
-    {"info", "info registers|tlb|jit|events [CPU], info block, info network, info screen, info status, info version"},
+    {"info",
+     "info registers|tlb|jit|events [CPU], info balloon, info block, info network, info screen, info status, info "
+     "version"},
     {"link", "link NET on|off: plugs in or pulls out a card's cable (info network has the names)"},
     {"mouse_button", "mouse_button left|middle|right|none, several with + between: the buttons that are down now"},
     {"mouse_move", "mouse_move DX DY [WHEEL]: moves the mouse; right and down are positive"},
@@ -41,10 +44,15 @@ constexpr Command commands[] = {
 };
 
 constexpr Command info_commands[] = {
-    {"block", "the disks and what they did"}, {"events", "the last events of a CPU"},
-    {"jit", "the translator's counters"},     {"network", "the network cards and what they did"},
-    {"registers", "the registers of a CPU"},  {"screen", "what the screen shows, as text"},
-    {"status", "running or paused"},          {"tlb", "the software TLB's contents"},
+    {"balloon", "memory given back to the host"},
+    {"block", "the disks and what they did"},
+    {"events", "the last events of a CPU"},
+    {"jit", "the translator's counters"},
+    {"network", "the network cards and what they did"},
+    {"registers", "the registers of a CPU"},
+    {"screen", "what the screen shows, as text"},
+    {"status", "running or paused"},
+    {"tlb", "the software TLB's contents"},
     {"version", "Veneer's version"},
 };
 
@@ -78,12 +86,14 @@ std::string help_text() {
 }  // namespace
 
 std::string Monitor::info(std::string_view what, std::string_view argument) {
-  if (what.empty()) return "info what? registers, tlb, jit, events, block, network, screen, status or version\n";
+  if (what.empty())
+    return "info what? registers, tlb, jit, events, balloon, block, network, screen, status or version\n";
   const auto found = find(info_commands, what);
   if (!found) return found.error().message() + "\n";
   const std::string_view name = found.value();
   if (name == "version") return fmt::format("veneer {}\n", version());
   if (name == "status") return target_.status();
+  if (name == "balloon") return target_.balloon();
   if (name == "block") return target_.disks();
   if (name == "screen") return target_.screen();
   if (name == "network") return target_.network();
@@ -115,6 +125,12 @@ std::string Monitor::grow(std::string_view disk, std::string_view size) {
   const auto bytes = parse_size(size);
   if (disk.empty() || !bytes) return "grow what, to what size? grow vda 20G (info block has the names)\n";
   return target_.grow_disk(std::string(disk), bytes.value());
+}
+
+std::string Monitor::balloon(std::string_view size) {
+  const auto bytes = parse_size(size);
+  if (!bytes) return "how much memory for the guest? balloon 256M (info balloon shows what it has)\n";
+  return target_.set_guest_memory(bytes.value());
 }
 
 std::string Monitor::link(std::string_view card, std::string_view state) {
@@ -197,6 +213,7 @@ std::string Monitor::execute(std::string_view line) {
   if (name == "help") return help_text();
   if (name == "info") return info(argument, next_word(line));
   if (name == "grow") return grow(argument, next_word(line));
+  if (name == "balloon") return balloon(argument);
   if (name == "link") return link(argument, next_word(line));
   if (name == "save") return "the machine's process may not make files; on the host do: veneer save NAME FILE\n";
   if (name == "screenshot")

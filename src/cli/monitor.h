@@ -26,6 +26,10 @@ class MonitorTarget {
   /// Gives the guest the size that the disk's image has now, and says it.
   virtual std::string refresh_disk(std::string name) = 0;
   virtual std::string network() = 0;
+  /// What goes back and forth between the guest's memory and the host's.
+  virtual std::string balloon() = 0;
+  /// Asks the guest to make do with so much memory, and says what is wrong.
+  virtual std::string set_guest_memory(std::uint64_t bytes) = 0;
   /// Plugs in or pulls out the cable of a card, and says what is wrong; `name` as in network().
   virtual std::string set_link(std::string name, bool up) = 0;
   /// What the screen shows, as text.
@@ -55,6 +59,7 @@ class Monitor {
  private:
   std::string info(std::string_view what, std::string_view argument);
   std::string grow(std::string_view disk, std::string_view size);
+  std::string balloon(std::string_view size);
   std::string link(std::string_view card, std::string_view state);
   std::string send_keys(std::string_view chords);
   std::string type(std::string_view text);

@@ -333,6 +333,12 @@ void add_run_options(CLI::App& run, RunOptions& options) {
       ->type_name("FILE")
       ->allow_extra_args(false)
       ->group("Devices");
+  run.add_option_function<std::string>(
+         "--balloon", parsed_into(options.config.balloon, "--balloon", parse_on_off),
+         "on (the default): a device through which the guest gives back what it has free, "
+         "and more when it is asked (the monitor's balloon); off: without it")
+      ->type_name("on|off")
+      ->group("Devices");
   run.add_option_function<std::string>("--serial", parsed_into(options.serial, "--serial", parse_serial),
                                        "First serial port: stdio (the default), file:PATH, unix:PATH, null")
       ->type_name("TARGET")

@@ -57,6 +57,11 @@ TEST(Options, KernelInitrdAndCommandLine) {
 TEST(Options, MemoryWithUnit) { EXPECT_EQ(run_options({"--memory", "1.5G"}).config.memory_bytes, GiB + 512 * MiB); }
 TEST(Options, BareMemoryCountsMebibytes) { EXPECT_EQ(run_options({"--memory", "256"}).config.memory_bytes, 256 * MiB); }
 TEST(Options, MemoryDefault) { EXPECT_EQ(run_options({}).config.memory_bytes, 512 * MiB); }
+TEST(Options, ABalloonUnlessItIsLeftOut) {
+  EXPECT_TRUE(run_options({}).config.balloon);
+  EXPECT_FALSE(run_options({"--balloon", "off"}).config.balloon);
+  EXPECT_NE(run_complaint({"--balloon", "256M"}).find("neither on nor off"), std::string::npos);
+}
 TEST(Options, SeveralDisks) {
   const RunOptions options = run_options({"--disk", "a.img,format=raw", "--disk", "b.img"});
   ASSERT_EQ(options.config.disks.size(), 2u);

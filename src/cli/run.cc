@@ -186,6 +186,7 @@ void take_over(vm::MachineConfig& config, const vm::SavedConfig& saved) {
   if (asked.present()) config.firmware.variables = asked.variables;
   config.boot_order = saved.boot_order;
   config.boot_menu = saved.boot_menu;
+  config.balloon = saved.balloon;
   if (auto cpu = cpu::parse_cpu(saved.cpu)) config.cpu = std::move(cpu).value();
 }
 

@@ -26,6 +26,8 @@ class NoMonitor final : public MonitorTarget {
   std::string status() override { return {}; }
   std::string disks() override { return "vda\n"; }
   std::string network() override { return "net0\n"; }
+  std::string balloon() override { return {}; }
+  std::string set_guest_memory(std::uint64_t) override { return {}; }
   std::string set_link(std::string card, bool up) override { return card + (up ? " in\n" : " out\n"); }
   std::string grow_disk(std::string, std::uint64_t) override { return {}; }
   std::string refresh_disk(std::string) override { return {}; }

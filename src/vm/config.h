@@ -88,6 +88,7 @@ struct MachineConfig {
   unsigned cpus = 1;                       ///< 1 to max_cpus
   std::uint64_t memory_bytes = 512 * MiB;  ///< guest RAM, a multiple of the page size
   bool prealloc = false;                   ///< populate guest RAM before the guest starts
+  bool balloon = true;                     ///< a device through which the guest gives memory back
 
   Firmware firmware;
   BootOrder boot_order = BootOrder::Default;

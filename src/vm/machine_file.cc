@@ -18,7 +18,7 @@ namespace veneer::vm {
 namespace {
 
 constexpr std::array<char, 8> file_magic = {'V', 'E', 'N', 'E', 'E', 'R', 'V', 'M'};
-constexpr std::uint32_t format_version = 13;
+constexpr std::uint32_t format_version = 14;
 constexpr std::uint64_t largest_state_bytes = 64 * MiB;
 constexpr std::uint64_t chunk_bytes = 256 * KiB;
 
@@ -211,6 +211,7 @@ void put_config(machine::SnapshotWriter& out, const SavedConfig& config) {
   out.put(firmware.kind);
   out.put(config.boot_order);
   out.put(static_cast<std::uint8_t>(config.boot_menu));
+  out.put(static_cast<std::uint8_t>(config.balloon));
   out.put(static_cast<std::uint32_t>(config.modules.size()));
   for (const boot::BootModule& module : config.modules) {
     put_text(out, module.path);
@@ -236,6 +237,7 @@ SavedConfig get_config(machine::SnapshotReader& in) {
   firmware.variables_chosen = true;
   config.boot_order = get_enum(in, BootOrder::Floppy);
   config.boot_menu = in.get<std::uint8_t>() != 0;
+  config.balloon = in.get<std::uint8_t>() != 0;
   const auto modules = in.get<std::uint32_t>();
   for (std::uint32_t i = 0; i < modules && in.ok(); ++i) {
     std::string path = get_text(in);

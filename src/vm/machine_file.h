@@ -32,6 +32,7 @@ struct SavedConfig {
   BootOrder boot_order = BootOrder::Default;
   bool boot_menu = false;
   std::vector<boot::BootModule> modules;  ///< beside the kernel, for a reset
+  bool balloon = true;
 };
 
 /// A file that has been looked at: header and state are whole and right, RAM is read and checked by read_ram().

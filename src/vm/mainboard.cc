@@ -40,6 +40,7 @@
 #include "devices/pci/host_bridge.h"
 #include "devices/pci/pci_bus.h"
 #include "devices/pci/piix.h"
+#include "devices/virtio/virtio_balloon.h"
 #include "devices/virtio/virtio_pci.h"
 #include "devices/virtio/virtio_rng.h"
 #include "vm/acpi_platform.h"
@@ -130,6 +131,8 @@ struct Mainboard::Sockets {
   devices::HostBridge host_bridge;
   devices::VirtioRng rng;
   devices::VirtioPci rng_function;
+  std::unique_ptr<devices::VirtioBalloon> balloon;
+  std::unique_ptr<devices::VirtioPci> balloon_function;
 };
 
 Mainboard::Mainboard(const MachineConfig& config, const BoardSupply& supply)
@@ -266,6 +269,16 @@ void Mainboard::plug_piix() {
       [&io](unsigned line, bool level) { io.isa_bridge->set_pirq(layout::pirq_of_line(line), level); });
 }
 
+/// Who asked for all memory in advance does not want pages to come and go with what the guest has free.
+void Mainboard::plug_balloon() {
+  using devices::VirtioBalloon;
+  Sockets& board = *sockets_;
+  board.balloon = std::make_unique<VirtioBalloon>(
+      supply_.memory, config_.prealloc ? VirtioBalloon::Reports::Keep : VirtioBalloon::Reports::Discard);
+  board.balloon_function = std::make_unique<devices::VirtioPci>("virtio-balloon", *board.balloon, supply_.memory);
+  board.pci.plug(layout::VIRTIO_BALLOON_SLOT, *board.balloon_function);
+}
+
 /// With firmware always; for a kernel that is booted directly only when there is a drive.
 Result<void> Mainboard::plug_ide() {
   const bool wanted = std::any_of(config_.disks.begin(), config_.disks.end(),
@@ -352,6 +365,7 @@ Result<void> Mainboard::plug_pci() {
   pci.plug(layout::HOST_BRIDGE_SLOT, sockets_->host_bridge);
   // Its random numbers would be others each time.
   if (!config_.engine_options.deterministic) pci.plug(layout::VIRTIO_RNG_SLOT, sockets_->rng_function);
+  if (config_.balloon) plug_balloon();
   if (legacy_) plug_piix();
   TRY_VOID(plug_ide());
   TRY_VOID(plug_floppy());
@@ -384,6 +398,7 @@ machine::IrqLine& Mainboard::isa_irq(unsigned irq) {
 
 devices::Uart16550& Mainboard::serial() { return *sockets_->uart; }
 devices::Vga* Mainboard::screen() { return firmware_ ? &firmware_->vga.vga() : nullptr; }
+devices::VirtioBalloon* Mainboard::balloon() { return sockets_->balloon.get(); }
 devices::Typist* Mainboard::typist() { return legacy_ ? legacy_->typist.get() : nullptr; }
 devices::Ps2Mouse* Mainboard::mouse() { return legacy_ ? &legacy_->mouse : nullptr; }
 

@@ -30,6 +30,7 @@ namespace veneer::devices {
 class Ps2Mouse;
 class Typist;
 class Vga;
+class VirtioBalloon;
 }  // namespace veneer::devices
 
 namespace veneer::vm {
@@ -74,6 +75,8 @@ class Mainboard final : public cpu::Board {
   devices::Vga* screen();
   devices::Typist* typist();
   devices::Ps2Mouse* mouse();
+  /// Null when the config leaves it out.
+  devices::VirtioBalloon* balloon();
   DiskBay& disks() { return disks_; }
   NetBay& network() { return network_; }
   /// Presses the ACPI power button. Board lock held.
@@ -102,6 +105,7 @@ class Mainboard final : public cpu::Board {
   Result<void> plug_legacy();
   Result<void> plug_pci();
   Result<void> plug_test_devices();
+  void plug_balloon();
   void plug_piix();
   void move_power_management(std::optional<std::uint16_t> base);
   Result<void> plug_firmware();

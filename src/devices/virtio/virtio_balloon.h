@@ -27,7 +27,8 @@ class VirtioBalloon final : public VirtioDevice {
   static constexpr std::size_t units_per_request_max = 4096;
 
   enum class Reports : std::uint8_t { Discard, Keep };
-  /// What the guest reports as free goes back to the host, or is kept for it (--prealloc).
+  /// What the guest reports as free goes back to the host, or is kept for it (--prealloc). `memory` is the guest's,
+  /// with no IOMMU in between: pages of a balloon are physical, and Linux' driver refuses VIRTIO_F_ACCESS_PLATFORM.
   explicit VirtioBalloon(machine::GuestMemory& memory, Reports reports = Reports::Discard)
       : memory_(memory), reports_(reports) {}
 
