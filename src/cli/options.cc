@@ -343,6 +343,18 @@ void add_run_options(CLI::App& run, RunOptions& options) {
                                        "First serial port: stdio (the default), file:PATH, unix:PATH, null")
       ->type_name("TARGET")
       ->group("Devices");
+  run.add_option_function<std::string>(
+         "--console",
+         [&options](const std::string& text) {
+           auto target = parse_serial(text);
+           if (!target) throw CLI::ValidationError("--console", target.error().message());
+           options.console = std::move(target).value();
+           options.config.console = true;
+         },
+         "A virtio console (hvc0) beside the serial port: stdio (then --serial is null unless said), file:PATH, "
+         "unix:PATH, null")
+      ->type_name("TARGET")
+      ->group("Devices");
   run.add_flag("--debug-exit", options.config.debug_exit,
                "For test kernels: a write to port 0xf4 ends the machine (status (value << 1) | 1); ports "
                "0xe0 and 0x2000, memory at 0xff000000")
@@ -474,6 +486,15 @@ void choose_firmware(vm::MachineConfig& config) {
   if (config.machine == vm::MachineKind::Pc) config.firmware = parse_firmware("seabios").value();
 }
 
+/// The terminal belongs to one of the two.
+void share_terminal(const CLI::App& run, RunOptions& options) {
+  const auto on_terminal = [](const SerialTarget& target) { return target.kind == SerialTarget::Kind::Stdio; };
+  if (!options.console || !on_terminal(*options.console) || !on_terminal(options.serial)) return;
+  if (run.get_option("--serial")->count() != 0)
+    throw CLI::ValidationError("--serial stdio and --console stdio both want the terminal: send one elsewhere");
+  options.serial.kind = SerialTarget::Kind::Null;
+}
+
 /// What no single option can check.
 void check_together(const RunOptions& options) {
   if (!options.config.restore.empty()) {
@@ -531,6 +552,7 @@ Parsed parse_command_line(int argc, const char* const* argv) {
   run->callback([&] {
     take_extras(*run, run_options);
     choose_firmware(run_options.config);
+    share_terminal(*run, run_options);
     check_trace(run_options);
     check_together(run_options);
   });

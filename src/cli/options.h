@@ -33,6 +33,7 @@ struct TcpAddress {
 struct RunOptions {
   vm::MachineConfig config;
   SerialTarget serial;
+  std::optional<SerialTarget> console;  ///< where a virtio console leads, if there is one
   std::optional<TcpAddress> gdb;
   bool paused = false;  ///< start with the vCPUs stopped, for a debugger
   bool gdb_public = false;

@@ -62,6 +62,21 @@ TEST(Options, ABalloonUnlessItIsLeftOut) {
   EXPECT_FALSE(run_options({"--balloon", "off"}).config.balloon);
   EXPECT_NE(run_complaint({"--balloon", "256M"}).find("neither on nor off"), std::string::npos);
 }
+TEST(Options, TheTerminalGoesToTheConsole) {
+  const RunOptions options = run_options({"--console", "stdio"});
+  EXPECT_TRUE(options.config.console);
+  EXPECT_EQ(options.console->kind, SerialTarget::Kind::Stdio);
+  EXPECT_EQ(options.serial.kind, SerialTarget::Kind::Null);
+}
+TEST(Options, AConsoleElsewhereLeavesTheTerminalToTheSerialPort) {
+  const RunOptions options = run_options({"--console", "file:log"});
+  EXPECT_EQ(options.console->path, "log");
+  EXPECT_EQ(options.serial.kind, SerialTarget::Kind::Stdio);
+}
+TEST(Options, ATerminalForTwo) {
+  EXPECT_NE(run_complaint({"--serial", "stdio", "--console", "stdio"}).find("both want"), std::string::npos);
+}
+TEST(Options, NoConsoleUnlessAsked) { EXPECT_FALSE(run_options({}).config.console); }
 TEST(Options, SeveralDisks) {
   const RunOptions options = run_options({"--disk", "a.img,format=raw", "--disk", "b.img"});
   ASSERT_EQ(options.config.disks.size(), 2u);

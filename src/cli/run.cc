@@ -28,9 +28,11 @@
 #include "cli/signals.h"
 #include "cli/stats.h"
 #include "cli/terminal.h"
+#include "cli/terminal_size.h"
 #include "debug/flight_dump.h"
 #include "debug/gdb/server.h"
 #include "debug/hang_watchdog.h"
+#include "devices/virtio/virtio_console.h"
 #include "host/console_hub.h"
 #include "host/control_server.h"
 #include "host/run_directory.h"
@@ -55,14 +57,14 @@ void occupy_standard_descriptors() {
 class Ending {
  public:
   /// Requests from before are carried out now.
-  void attach(vm::Machine* machine, SerialBackend* serial, host::ConsoleHub* console) {
+  void attach(vm::Machine* machine, std::vector<SerialBackend*> backends, host::ConsoleHub* console) {
     const std::lock_guard lock(mutex_);
     machine_ = machine;
-    serial_ = serial;
+    backends_ = std::move(backends);
     console_ = console;
     if (signal_ != 0) carry_out(status_failed);
   }
-  void detach() { attach(nullptr, nullptr, nullptr); }
+  void detach() { attach(nullptr, {}, nullptr); }
 
   void by_user(Signals& signals) {
     signals.expect_end();
@@ -90,29 +92,29 @@ class Ending {
 
  private:
   void carry_out(int status) {
-    if (serial_ != nullptr) serial_->abandon();  // a vCPU may wait there, with the board lock
+    for (SerialBackend* backend : backends_) backend->abandon();  // a vCPU may wait there, with the board lock
     if (console_ != nullptr) console_->abandon();
     if (machine_ != nullptr) machine_->request_stop(status);
   }
 
   mutable std::mutex mutex_;
   vm::Machine* machine_ = nullptr;
-  SerialBackend* serial_ = nullptr;
+  std::vector<SerialBackend*> backends_;
   host::ConsoleHub* console_ = nullptr;
   int signal_ = 0;
 };
 
-/// Moves typed bytes into the UART whenever there are some and it has room.
-void connect_input(vm::Machine& machine, GuestInput& input) {
-  const auto request = [&machine, &input] {
-    machine.events().post([&machine, &input] {
-      devices::Uart16550& uart = machine.serial();
-      input.deliver(uart.receive_room(), [&uart](std::span<const std::uint8_t> bytes) { uart.receive(bytes); });
+/// Moves typed bytes into the UART or the virtio console whenever there are some and it has room.
+template <typename Port>
+void connect_input(vm::Machine& machine, GuestInput& input, Port& port) {
+  const auto request = [&machine, &input, &port] {
+    machine.events().post([&input, &port] {
+      input.deliver(port.receive_room(), [&port](std::span<const std::uint8_t> bytes) { port.receive(bytes); });
     });
   };
   input.set_request(request);
   const std::lock_guard lock(machine.board_lock());
-  machine.serial().set_room_callback(request);
+  port.set_room_callback(request);
 }
 
 /// The gdb stub; null when none was asked for.
@@ -187,6 +189,7 @@ void take_over(vm::MachineConfig& config, const vm::SavedConfig& saved) {
   config.boot_order = saved.boot_order;
   config.boot_menu = saved.boot_menu;
   config.balloon = saved.balloon;
+  config.console = saved.console;
   if (auto cpu = cpu::parse_cpu(saved.cpu)) config.cpu = std::move(cpu).value();
 }
 
@@ -238,9 +241,10 @@ Result<Presence> appear(const RunOptions& options) {
 std::vector<std::string> cleanup_directories(const RunOptions& options, const Presence& presence) {
   std::vector<std::string> directories;
   if (presence.directory) directories.push_back(presence.directory->base());
-  if (options.serial.kind == SerialTarget::Kind::Unix) {
-    const std::size_t slash = options.serial.path.rfind('/');
-    directories.push_back(slash == std::string::npos ? "." : options.serial.path.substr(0, slash + 1));
+  for (const SerialTarget& target : {options.serial, options.console.value_or(SerialTarget{})}) {
+    if (target.kind != SerialTarget::Kind::Unix) continue;
+    const std::size_t slash = target.path.rfind('/');
+    directories.push_back(slash == std::string::npos ? "." : target.path.substr(0, slash + 1));
   }
   return directories;
 }
@@ -260,11 +264,14 @@ int run_machine(const RunOptions& given) {
     if (!begun) return fail(begun.error());
     detachment.emplace(std::move(begun).value());
     if (options.serial.kind == SerialTarget::Kind::Stdio) options.serial.kind = SerialTarget::Kind::Null;
+    if (options.console && options.console->kind == SerialTarget::Kind::Stdio)
+      options.console->kind = SerialTarget::Kind::Null;
   }
   debug::install_crash_handler(terminal::restore);
   if (const auto prepared = prepare_sandbox(options); !prepared) return fail(prepared.error());
 
   Ending ending;
+  TerminalSize terminal_size;
   const auto end_by_signal = [&ending](Signals& signals, int number) {
     signals.expect_end();
     ending.by_signal(number);
@@ -277,7 +284,8 @@ int run_machine(const RunOptions& given) {
                            end_by_signal(signals, number);
                          });
                        },
-                   .grace = std::chrono::seconds(options.grace_seconds)});
+                   .grace = std::chrono::seconds(options.grace_seconds),
+                   .resized = [&] { terminal_size.look(); }});
 
   auto presence = appear(options);
   if (!presence) return fail(presence.error());
@@ -285,23 +293,34 @@ int run_machine(const RunOptions& given) {
   if (directory && detachment) directory->keep_log();  // until all has gone well
   auto serial = open_serial(options.serial);
   if (!serial) return fail(serial.error());
-  host::ConsoleHub console(serial.value()->sink());
   vm::MachineConfig config = options.config;
   if (!config.restore.empty()) {
     auto saved = vm::open_machine_file(config.restore);
     if (!saved) return fail(saved.error());
     take_over(config, saved.value().config);
+    if (options.console && !config.console)
+      return fail(Error("the saved machine has no virtio console: leave out --console"));
     if (auto taken = take_over_disks(config, saved.value().config.disks); !taken) return fail(taken.error());
   }
   config.name = directory ? directory->name() : "veneer";
-  config.serial = &console;
+  // The one that people use is the one that veneer attach shows.
+  std::unique_ptr<SerialBackend> hvc;
+  if (config.console) {
+    auto opened = open_serial(options.console.value_or(SerialTarget{SerialTarget::Kind::Null, {}}));
+    if (!opened) return fail(opened.error());
+    hvc = std::move(opened).value();
+  }
+  host::ConsoleHub console(hvc ? hvc->sink() : serial.value()->sink());
+  config.serial = hvc ? &serial.value()->sink() : &console;
+  config.console_output = hvc ? &console : nullptr;
   config.engine_options.measure_time = !options.stats_file.empty();
   auto created = vm::Machine::create(std::move(config));
   if (!created) return fail(created.error());
   vm::Machine& machine = *created.value();
 
-  GuestInput input;
-  connect_input(machine, input);
+  GuestInput input, serial_input;  // of what is attached to, and of the serial port if that is not it
+  if (hvc) connect_input(machine, input, *machine.board().console());
+  connect_input(machine, hvc ? serial_input : input, machine.serial());
   MachineMonitor monitor(machine, [&] { ending.by_user(signals); });
   debug::HangWatchdog watchdog(machine.vcpu_count(), std::chrono::seconds(options.hang_seconds),
                                [&] { return machine.paused(); });
@@ -322,8 +341,12 @@ int run_machine(const RunOptions& given) {
     const auto told = detachment->ready(directory->name(), directory->log_path());
     if (!told) return fail(told.error());
   }
-  ending.attach(&machine, serial.value().get(), &console);
-  serial.value()->start(input, monitor);
+  std::vector<SerialBackend*> backends = {serial.value().get()};
+  if (hvc) backends.push_back(hvc.get());
+  ending.attach(&machine, backends, &console);
+  serial.value()->start(hvc ? serial_input : input, monitor);
+  if (hvc) hvc->start(input, monitor);
+  if (options.console && options.console->kind == SerialTarget::Kind::Stdio) terminal_size.attach(&machine);
   if (server != nullptr) server->start(control, console);
   sandbox::enter_main(cleanup_directories(options, presence.value()), inherited);
 
@@ -333,11 +356,12 @@ int run_machine(const RunOptions& given) {
 
   signals.expect_end();
   ending.detach();
+  terminal_size.attach(nullptr);
   if (debugger.value()) debugger.value()->set_exit_status(result.ok() ? result.value().status : status_failed);
   debugger.value().reset();
   console.abandon();
   if (server != nullptr) server->stop();
-  serial.value()->finish(output_patience);
+  for (SerialBackend* backend : backends) backend->finish(output_patience);
   terminal::restore();
   int status = report(result, ending.signal_number());
   if (stats_file.valid() && result.ok()) {

@@ -28,7 +28,7 @@ constexpr int wake_signal = SIGUSR2;  // ends the thread's wait in the destructo
 sigset_t watched_signals() {
   sigset_t set;
   sigemptyset(&set);
-  for (int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGTTIN, SIGTTOU, wake_signal})
+  for (int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGTTIN, SIGTTOU, SIGWINCH, wake_signal})
     sigaddset(&set, number);
   return set;
 }
@@ -73,6 +73,9 @@ void Signals::handle(int signal_number) {
       break;
     case SIGCONT:
       terminal::resume();
+      break;
+    case SIGWINCH:
+      if (listener_.resized) listener_.resized();
       break;
     case SIGQUIT:
       if (!newest_) debug::dump_flight_recorder(STDERR_FILENO, dump_events);

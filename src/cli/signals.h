@@ -9,8 +9,8 @@
 
 namespace veneer::cli {
 
-/// From construction on SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGTTIN and SIGTTOU are blocked in this
-/// thread and all that it starts later, SIGPIPE is ignored, and the thread "_signals" takes care:
+/// From construction on SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGTTIN, SIGTTOU and SIGWINCH are blocked
+/// in this thread and all that it starts later, SIGPIPE is ignored, and the thread "_signals" takes care:
 /// - SIGTSTP gives the terminal back and stops the process; SIGCONT makes the terminal raw again if it was;
 /// - SIGTERM asks the guest to end, again every few seconds, and when the grace is over ends it;
 /// - SIGINT, SIGHUP and SIGQUIT end it, and so does a second SIGTERM a second later or more;
@@ -28,6 +28,8 @@ class Signals {
     /// Tells the guest that it is to end. Null: SIGTERM is as the others.
     std::function<void(int signal_number)> ask = nullptr;
     std::chrono::seconds grace{0};  ///< how long it may take then
+    /// The terminal has another size.
+    std::function<void()> resized = nullptr;
   };
   explicit Signals(Listener listener);
   ~Signals();

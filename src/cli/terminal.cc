@@ -1,6 +1,7 @@
 // The user's terminal in raw mode: termios settings and their restoration.
 #include "cli/terminal.h"
 
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -72,5 +73,11 @@ bool in_background() {
 }
 
 bool is_terminal() { return have_settings; }
+
+std::optional<Size> size() {
+  winsize window{};
+  if (!have_settings || ioctl(STDIN_FILENO, TIOCGWINSZ, &window) != 0 || window.ws_col == 0) return std::nullopt;
+  return Size{window.ws_col, window.ws_row};
+}
 
 }  // namespace veneer::cli::terminal

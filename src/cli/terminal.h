@@ -1,6 +1,9 @@
 // The user's terminal in raw mode, given back as it was whatever happens.
 #pragma once
 
+#include <cstdint>
+#include <optional>
+
 namespace veneer::cli {
 
 /// Raw mode of the terminal on standard input. Process-wide, because signal handlers and atexit() restore it too.
@@ -25,6 +28,13 @@ void resume();
 bool in_background();
 
 bool is_terminal();
+
+/// In characters.
+struct Size {
+  std::uint16_t columns, rows;
+};
+/// Of the terminal on standard input; nothing when it is none, or does not know.
+std::optional<Size> size();
 
 }  // namespace terminal
 }  // namespace veneer::cli

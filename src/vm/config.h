@@ -110,8 +110,12 @@ struct MachineConfig {
   bool debug_exit = false;  ///< port 0xf4 ends the machine with status (value << 1) | 1
   bool no_reboot = false;   ///< a reset ends the machine (status 0), a triple fault too (status 3)
 
+  bool console = false;  ///< a virtio console (hvc0 in Linux)
+
   /// Where the serial port's output goes. Must outlive the machine; null: nowhere.
   machine::CharSink* serial = nullptr;
+  /// The virtio console's, likewise.
+  machine::CharSink* console_output = nullptr;
 };
 
 /// xAPIC ids are 8 bits and 0xff is broadcast; MADT entries and MP kernels start to differ above that.

@@ -152,6 +152,7 @@ inline constexpr unsigned FIRST_DISK_SLOT = 8;  // one controller for each disk,
 inline constexpr unsigned DISK_SLOT_COUNT = 16;
 inline constexpr unsigned AHCI_SLOT = 24;  // one controller for all disks that hang on it
 inline constexpr unsigned VIRTIO_BALLOON_SLOT = 25;
+inline constexpr unsigned VIRTIO_CONSOLE_SLOT = 26;
 inline constexpr unsigned PCI_SLOT_COUNT = 32;
 
 }  // namespace veneer::vm::layout

@@ -33,6 +33,7 @@ struct SavedConfig {
   bool boot_menu = false;
   std::vector<boot::BootModule> modules;  ///< beside the kernel, for a reset
   bool balloon = true;
+  bool console = false;
 };
 
 /// A file that has been looked at: header and state are whole and right, RAM is read and checked by read_ram().

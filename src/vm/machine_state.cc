@@ -41,7 +41,7 @@ Result<void> Machine::save(const Fd& file) {
       config_.machine,  config_.cpus,     config_.memory_bytes, cpuid_->tsc_hz(),          config_.debug_exit,
       config_.kernel,   config_.initrd,   config_.cmdline,      board_->network().parts(), board_->disks().saved(),
       config_.cpu.text, config_.firmware, config_.boot_order,   config_.boot_menu,         config_.modules,
-      config_.balloon};
+      config_.balloon,  config_.console};
   return write_machine_file(file, config, out.data(), memory_);
 }
 

@@ -41,6 +41,7 @@
 #include "devices/pci/pci_bus.h"
 #include "devices/pci/piix.h"
 #include "devices/virtio/virtio_balloon.h"
+#include "devices/virtio/virtio_console.h"
 #include "devices/virtio/virtio_pci.h"
 #include "devices/virtio/virtio_rng.h"
 #include "vm/acpi_platform.h"
@@ -133,6 +134,8 @@ struct Mainboard::Sockets {
   devices::VirtioPci rng_function;
   std::unique_ptr<devices::VirtioBalloon> balloon;
   std::unique_ptr<devices::VirtioPci> balloon_function;
+  std::unique_ptr<devices::VirtioConsole> console;
+  std::unique_ptr<devices::VirtioPci> console_function;
 };
 
 Mainboard::Mainboard(const MachineConfig& config, const BoardSupply& supply)
@@ -279,6 +282,14 @@ void Mainboard::plug_balloon() {
   board.pci.plug(layout::VIRTIO_BALLOON_SLOT, *board.balloon_function);
 }
 
+void Mainboard::plug_console() {
+  Sockets& board = *sockets_;
+  machine::CharSink& out = config_.console_output ? *config_.console_output : board.nowhere;
+  board.console = std::make_unique<devices::VirtioConsole>(supply_.memory, out);
+  board.console_function = std::make_unique<devices::VirtioPci>("virtio-console", *board.console, supply_.memory);
+  board.pci.plug(layout::VIRTIO_CONSOLE_SLOT, *board.console_function);
+}
+
 /// With firmware always; for a kernel that is booted directly only when there is a drive.
 Result<void> Mainboard::plug_ide() {
   const bool wanted = std::any_of(config_.disks.begin(), config_.disks.end(),
@@ -366,6 +377,7 @@ Result<void> Mainboard::plug_pci() {
   // Its random numbers would be others each time.
   if (!config_.engine_options.deterministic) pci.plug(layout::VIRTIO_RNG_SLOT, sockets_->rng_function);
   if (config_.balloon) plug_balloon();
+  if (config_.console) plug_console();
   if (legacy_) plug_piix();
   TRY_VOID(plug_ide());
   TRY_VOID(plug_floppy());
@@ -399,6 +411,7 @@ machine::IrqLine& Mainboard::isa_irq(unsigned irq) {
 devices::Uart16550& Mainboard::serial() { return *sockets_->uart; }
 devices::Vga* Mainboard::screen() { return firmware_ ? &firmware_->vga.vga() : nullptr; }
 devices::VirtioBalloon* Mainboard::balloon() { return sockets_->balloon.get(); }
+devices::VirtioConsole* Mainboard::console() { return sockets_->console.get(); }
 devices::Typist* Mainboard::typist() { return legacy_ ? legacy_->typist.get() : nullptr; }
 devices::Ps2Mouse* Mainboard::mouse() { return legacy_ ? &legacy_->mouse : nullptr; }
 

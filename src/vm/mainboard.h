@@ -31,6 +31,7 @@ class Ps2Mouse;
 class Typist;
 class Vga;
 class VirtioBalloon;
+class VirtioConsole;
 }  // namespace veneer::devices
 
 namespace veneer::vm {
@@ -77,6 +78,7 @@ class Mainboard final : public cpu::Board {
   devices::Ps2Mouse* mouse();
   /// Null when the config leaves it out.
   devices::VirtioBalloon* balloon();
+  devices::VirtioConsole* console();
   DiskBay& disks() { return disks_; }
   NetBay& network() { return network_; }
   /// Presses the ACPI power button. Board lock held.
@@ -106,6 +108,7 @@ class Mainboard final : public cpu::Board {
   Result<void> plug_pci();
   Result<void> plug_test_devices();
   void plug_balloon();
+  void plug_console();
   void plug_piix();
   void move_power_management(std::optional<std::uint16_t> base);
   Result<void> plug_firmware();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <utility>
 
 #include "base/bits.h"
 
@@ -46,6 +47,7 @@ void VirtioConsole::write_config(unsigned offset, std::uint8_t value) {
 void VirtioConsole::start(std::uint64_t features) {
   agreed_features_ = features;
   started_ = true;
+  size_untold_ = columns_ != 0;
   if (room_callback_) room_callback_();
 }
 
@@ -81,6 +83,8 @@ void VirtioConsole::deliver(VirtQueue& queue) {
 // ---- From the guest -------------------------------------------------------------------------------------------------
 
 void VirtioConsole::transmit(VirtQueue& queue) {
+  // Linux looks at the size only when it changes, and once it has a terminal to give it to: that prints something.
+  if (std::exchange(size_untold_, false)) transport().config_changed();
   VirtChain chain;
   while (queue.pop(chain)) {
     buffer_.resize(static_cast<std::size_t>(std::min<std::uint64_t>(chain.readable_bytes, output_bytes_max)));
@@ -94,7 +98,7 @@ void VirtioConsole::transmit(VirtQueue& queue) {
 
 /// What the old driver did not take is lost with it; the next one's start() asks for more. The terminal stays as it is.
 void VirtioConsole::reset() {
-  started_ = false;
+  started_ = size_untold_ = false;
   agreed_features_ = 0;
   input_.clear();
 }
@@ -105,6 +109,7 @@ void VirtioConsole::save(machine::SnapshotWriter& out) const {
   out.put(agreed_features_);
   out.put(columns_);
   out.put(rows_);
+  out.put(static_cast<std::uint8_t>(size_untold_));
   out.put(static_cast<std::uint16_t>(input_.size()));
   for (const std::uint8_t byte : input_) out.put(byte);
 }
@@ -115,6 +120,7 @@ void VirtioConsole::restore(machine::SnapshotReader& in) {
   in.get(agreed_features_);
   in.get(columns_);
   in.get(rows_);
+  size_untold_ = in.get<std::uint8_t>() != 0;
   const auto count = in.get<std::uint16_t>();
   if (count > input_bytes_max) {
     in.fail();

@@ -69,6 +69,7 @@ class VirtioConsole final : public VirtioDevice {
   bool started_ = false;
   std::uint64_t agreed_features_ = 0;
   std::uint16_t columns_ = 0, rows_ = 0;
+  bool size_untold_ = false;  // this driver has not been told of the size
   std::deque<std::uint8_t> input_;  // at most input_bytes_max
   std::vector<std::uint8_t> buffer_;
 };

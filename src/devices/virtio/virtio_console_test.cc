@@ -255,6 +255,16 @@ TEST_F(VirtioConsoleTest, TheSizeIsInTheConfiguration) {
   EXPECT_EQ(memory.read(registers + 0x1000, 1), 2u);
 }
 
+TEST_F(VirtioConsoleTest, ASizeFromBeforeTheDriverIsToldWithTheFirstOutput) {
+  console.set_size(132, 43);
+  start();
+  EXPECT_FALSE(irq.level);
+  print("x");
+  EXPECT_EQ(memory.read(registers + 0x1000, 1), 3u);
+  print("x");
+  EXPECT_EQ(memory.read(registers + 0x1000, 1), 1u);
+}
+
 TEST_F(VirtioConsoleTest, TheSameSizeIsNoChange) {
   start();
   console.set_size(0, 0);
