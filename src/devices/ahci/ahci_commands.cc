@@ -193,7 +193,7 @@ void AhciPort::transfer(ActiveIt active, const AtaAction& action) {
     post_d2h(active->registers, false);
   }
   std::uint64_t offset = action.offset;
-  active->parts = static_cast<unsigned>(active->data.size());
+  active->parts = static_cast<unsigned>(active->data.size()) + 1;  // held until all are handed over: some end at once
   for (const machine::DmaBuffers& part : active->data) {
     hand_over(active, {.kind = active->to_memory ? disk::IoKind::Read : disk::IoKind::Write,
                        .offset = offset,
@@ -202,6 +202,7 @@ void AhciPort::transfer(ActiveIt active, const AtaAction& action) {
                        .force_unit_access = action.force_media});
     offset += part.bytes();
   }
+  part_done(active, disk::IoStatus::Ok);
 }
 
 /// All ranges are looked at before the first one is given back.

@@ -162,6 +162,22 @@ TEST_F(AhciTest, DmaWriteReachesTheDisk) {
   EXPECT_EQ(get(0, PxCI), 0u);
 }
 
+TEST_F(AhciTest, PartsMayBeAnsweredAtOnce) {
+  disk.at_once = true;
+  Regions regions;
+  for (unsigned i = 0; i < 600; ++i) regions.push_back({data_at + (i % 2 ? 0x8000 : 0), 512});
+  const std::uint64_t table = 0x30'0000;
+  const auto fis = command(READ_DMA_EXT, 0, 600);
+  ASSERT_TRUE(ram.write_value(GuestPhys{list_of(0)}, CommandHeader{5, 600, 0, table, {}}));
+  ASSERT_TRUE(ram.write_value(GuestPhys{table}, fis));
+  for (std::size_t i = 0; i < regions.size(); ++i)
+    ASSERT_TRUE(ram.write_value(GuestPhys{table + TABLE_PRDT + 16 * i}, PhysicalRegion{regions[i].first, 0, 511}));
+  set(0, PxCI, 1);
+  EXPECT_EQ(get(0, PxCI), 0u);
+  EXPECT_EQ(get(0, PxIS) & (IS_TFES | IS_HBDS | IS_HBFS), 0u);
+  EXPECT_TRUE(holds(data_at + 0x8000, &disk.bytes[599 * 512], 512));
+}
+
 TEST_F(AhciTest, ALargeReadInPagesGoesInParts) {
   Regions regions;
   for (unsigned i = 0; i < 2048; ++i) regions.push_back({data_at + (i % 2 ? 0x8000 : 0), 512});

@@ -24,6 +24,7 @@ class FakeBackend : public disk::Backend {
   void submit(disk::IoRequest request) override {
     ++requests;
     held.push_back(std::move(request));
+    if (at_once) release();
   }
   void start() override {
     if (!hold && !stuck) release();
@@ -55,8 +56,9 @@ class FakeBackend : public disk::Backend {
 
   std::vector<std::byte> bytes;
   bool is_read_only = false;
-  bool hold = false;   ///< requests wait for release(), settle() or cancel()
-  bool stuck = false;  ///< an error of the host has stopped them
+  bool hold = false;     ///< requests wait for release(), settle() or cancel()
+  bool at_once = false;  ///< requests are answered before submit() returns
+  bool stuck = false;    ///< an error of the host has stopped them
   disk::IoStatus answer = disk::IoStatus::Ok;
   std::vector<disk::IoRequest> held;
   disk::IoRequest last;  ///< the last one that was answered
