@@ -16,8 +16,8 @@
 namespace veneer::devices_fuzz {
 namespace {
 
-/// Large enough for a single command that moves it all to be work, and sparse. Bench::settle() waits for that command: a
-/// disc of 512 MiB that was not in the page cache cost the host alone the 5 s that a step has (one_case.cc).
+/// Large enough for a single command that moves it all to be work, and sparse. Bench::settle() waits for that command:
+/// a disc of 512 MiB that was not in the page cache cost the host alone the 5 s that a step has (one_case.cc).
 constexpr std::uint64_t disc_bytes = 128 * MiB, disk_bytes = 64 * MiB;
 constexpr std::uint64_t floppy_bytes = 1'474'560, large_floppy_bytes = 2 * floppy_bytes;
 
@@ -77,6 +77,8 @@ Bench::Bench(const DriveFiles& files, bool firmware) : has_firmware(firmware) {
   drive(vm::DiskInterface::Floppy, "large", false);
   drive(vm::DiskInterface::Ahci, "disk", false);
   drive(vm::DiskInterface::Ahci, "disc", true);
+  config_.console = true;
+  config_.console_output = &terminal;
   config_.nets.resize(2);
   for (vm::NetConfig& net : config_.nets) net.user.isolated = true;
   config_.nets[1].model = vm::CardModel::E1000;

@@ -13,6 +13,7 @@
 #include "choices.h"
 #include "cpu/cpuid.h"
 #include "devices/display/vga.h"
+#include "machine/char_sink.h"
 #include "machine/guest_memory.h"
 #include "machine/power.h"
 #include "vm/config.h"
@@ -95,6 +96,11 @@ class Bench {
   /// False when the board did not like it.
   bool restore(std::span<const std::byte> state);
 
+  /// Behind the virtio console.
+  struct Terminal final : machine::CharSink {
+    void write(std::span<const std::uint8_t> text) override { bytes += text.size(); }
+    std::uint64_t bytes = 0;
+  } terminal;
   machine::BoardLock lock;
   ManualTimers timers;
   machine::GuestMemory memory;

@@ -38,6 +38,8 @@ std::unique_ptr<Driver> make_firmware_driver();
 std::unique_ptr<Driver> make_display_driver();
 /// Frames that come from the network, and frames of the guest that go there.
 std::unique_ptr<Driver> make_network_driver();
+/// What users do to balloon and console.
+std::unique_ptr<Driver> make_host_driver();
 /// Saving and restoring, also of damaged states; resets.
 std::unique_ptr<Driver> make_state_driver();
 

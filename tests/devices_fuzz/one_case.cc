@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "devices/virtio/virtio_balloon.h"
 #include "drivers.h"
 
 #if defined(VENEER_SANITIZED) && defined(__SANITIZE_ADDRESS__)
@@ -50,6 +51,12 @@ void watch(int seconds) {
   ::setitimer(ITIMER_PROF, &timer, nullptr);
 }
 
+std::string describe_balloon(Bench& bench) {
+  const auto& counters = bench.board->balloon()->counters();
+  return fmt::format("{} bytes inflated, {} bytes in {} reports", counters.inflated_bytes, counters.reported_bytes,
+                     counters.reports);
+}
+
 std::vector<std::unique_ptr<Driver>> all_drivers(bool firmware) {
   std::vector<std::unique_ptr<Driver>> drivers;
   drivers.push_back(make_access_driver());
@@ -62,6 +69,7 @@ std::vector<std::unique_ptr<Driver>> all_drivers(bool firmware) {
   drivers.push_back(make_floppy_driver());
   drivers.push_back(make_hpet_driver());
   drivers.push_back(make_network_driver());
+  drivers.push_back(make_host_driver());
   drivers.push_back(make_state_driver());
   if (firmware) {
     drivers.push_back(make_firmware_driver());
@@ -109,9 +117,10 @@ void run_case(const DriveFiles& files, Choices& choices, unsigned steps) {
   }
   // Drivers that get nowhere would find nothing: this shows how far they came.
   if (verbose)
-    std::fprintf(stderr, "%sframes: %llu sent, %llu received\n", bench.board->disks().describe().c_str(),
-                 static_cast<unsigned long long>(bench.frames_sent),
-                 static_cast<unsigned long long>(bench.frames_received));
+    std::fprintf(stderr, "%sframes: %llu sent, %llu received\nballoon: %s\nterminal: %llu bytes\n",
+                 bench.board->disks().describe().c_str(), static_cast<unsigned long long>(bench.frames_sent),
+                 static_cast<unsigned long long>(bench.frames_received), describe_balloon(bench).c_str(),
+                 static_cast<unsigned long long>(bench.terminal.bytes));
   running = "taking the board apart";
   watch(step_seconds);
 }

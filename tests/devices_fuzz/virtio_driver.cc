@@ -1,4 +1,5 @@
-// Virtqueues of the block, network and entropy device: set up as they should be, then filled with anything.
+// Virtqueues of the block, network and entropy device, of balloon and console: set up as they should be, then filled
+// with anything.
 #include <algorithm>
 
 #include "drivers.h"
@@ -13,7 +14,7 @@ constexpr std::uint64_t FEATURE_SELECT = 8, FEATURE = 12, CONFIG_VECTOR = 16, NU
                         QUEUE_DRIVER = 40, QUEUE_DEVICE = 48;
 constexpr std::uint64_t NEEDS_RESET = 0x40;
 constexpr std::uint16_t NEXT = 1, WRITE = 2, INDIRECT = 4;
-constexpr std::uint32_t BLK = 0x1042'1af4, NET = 0x1041'1af4;
+constexpr std::uint32_t BLK = 0x1042'1af4, NET = 0x1041'1af4, BALLOON = 0x1045'1af4;
 
 struct Descriptor {
   std::uint64_t address;
@@ -186,8 +187,27 @@ class VirtioDriver final : public Driver {
       const std::vector<std::byte> frame = make_frame(choices, 4096);
       (void)bench.memory.write(GuestPhys{descriptor.address + 12}, frame);
       bytes = choices.one_in(4) ? 12 : static_cast<std::uint32_t>(12 + frame.size());
+    } else if (id == BALLOON) {
+      fill_balloon(bench, choices, descriptor.address);
+      if (choices.one_in(2)) bytes = static_cast<std::uint32_t>(choices.one_in(2) ? 40 : 0x1000 << choices.below(12));
     }
     return bytes;
+  }
+
+  /// Page numbers, or statistics: nobody knows which queue this is for.
+  static void fill_balloon(Bench& bench, Choices& choices, std::uint64_t at) {
+    if (choices.one_in(3)) {
+      for (std::uint16_t tag = 0; tag < 12; ++tag) {
+        bench.poke(at + 10u * tag, static_cast<std::uint16_t>(choices.wrong(8) ? choices.bits(16) : tag));
+        bench.poke(at + 10u * tag + 2, choices.value());
+      }
+      return;
+    }
+    const std::uint64_t pages = 1 + choices.below(64);
+    for (std::uint64_t i = 0; i < pages; ++i) {
+      const std::uint64_t number = (choices.one_in(2) ? bench.page(choices) : bench.address(choices)) >> page_shift;
+      bench.poke(at + 4 * i, static_cast<std::uint32_t>(choices.wrong(16) ? choices.value() : number));
+    }
   }
 
   std::map<unsigned, std::vector<Queue>> queues_;  // by slot
