@@ -277,7 +277,8 @@ void Mainboard::plug_balloon() {
   using devices::VirtioBalloon;
   Sockets& board = *sockets_;
   board.balloon = std::make_unique<VirtioBalloon>(
-      supply_.memory, config_.prealloc ? VirtioBalloon::Reports::Keep : VirtioBalloon::Reports::Discard);
+      supply_.memory, supply_.timers,
+      config_.prealloc ? VirtioBalloon::Reports::Keep : VirtioBalloon::Reports::Discard);
   board.balloon_function = std::make_unique<devices::VirtioPci>("virtio-balloon", *board.balloon, supply_.memory);
   board.pci.plug(layout::VIRTIO_BALLOON_SLOT, *board.balloon_function);
 }

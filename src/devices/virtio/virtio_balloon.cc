@@ -26,6 +26,9 @@ constexpr std::size_t statistics_max = 64;
 
 }  // namespace
 
+VirtioBalloon::VirtioBalloon(machine::GuestMemory& memory, TimerService& timers, Reports reports)
+    : memory_(memory), timers_(timers), reports_(reports), timer_(timers.make_timer([this] { work(); })) {}
+
 std::uint64_t VirtioBalloon::features() const {
   return bit(BALLOON_F_STATS_VQ) | bit(BALLOON_F_DEFLATE_ON_OOM) | bit(BALLOON_F_PAGE_REPORTING);
 }
@@ -62,16 +65,67 @@ void VirtioBalloon::start(std::uint64_t features) {
 
 void VirtioBalloon::notify(unsigned index, VirtQueue& queue) {
   if (index == STATISTICS_QUEUE && agreed(BALLOON_F_STATS_VQ)) return take_statistics(queue);
-  const bool reports = index == reporting_queue();
-  if (reports && !agreed(BALLOON_F_PAGE_REPORTING)) return;
-  if (!reports && index > DEFLATE_QUEUE) return;
+  work();
+}
+
+// ---- Pages ----------------------------------------------------------------------------------------------------------
+
+/// Requests are carried out at once, and large ones step by step.
+void VirtioBalloon::work() {
+  std::uint64_t budget = step_bytes;
+  while (budget != 0) {
+    if (report_ || begin_report())
+      go_on(budget);
+    else if (!take_request(INFLATE_QUEUE, budget) && !take_request(DEFLATE_QUEUE, budget))
+      return;
+  }
+  timer_->arm(timers_.clock().now_ns() + pause_ns);
+}
+
+bool VirtioBalloon::begin_report() {
+  Report report;
+  if (!agreed(BALLOON_F_PAGE_REPORTING)) return false;
+  if (!transport().queue(reporting_queue()).pop(report.chain)) {
+    transport().queue_used(reporting_queue());  // it may have broken
+    return false;
+  }
+  report_ = std::move(report);
+  return true;
+}
+
+/// 5.5.6.7. The pages are the driver's again when it has the chain back, and hold what they did or zeros.
+void VirtioBalloon::go_on(std::uint64_t& budget) {
+  const std::vector<VirtSegment>& segments = report_->chain.writable;
+  while (reports_ == Reports::Discard && report_->segment < segments.size()) {
+    if (budget == 0) return;
+    const VirtSegment& segment = segments[report_->segment];
+    const std::uint64_t bytes = std::min(budget, segment.bytes - report_->offset);
+    counters_.reported_bytes += memory_.discard(segment.address + report_->offset, bytes);
+    report_->offset += bytes;
+    budget -= bytes;
+    if (report_->offset != segment.bytes) continue;
+    ++report_->segment;
+    report_->offset = 0;
+  }
+  ++counters_.reports;
+  transport().queue(reporting_queue()).push(report_->chain.head, 0);
+  transport().queue_used(reporting_queue());
+  report_.reset();
+  budget -= std::min(budget, unit_bytes);
+}
+
+/// What comes out of the balloon is memory again when it is touched.
+bool VirtioBalloon::take_request(unsigned index, std::uint64_t& budget) {
+  VirtQueue& queue = transport().queue(index);
   VirtChain chain;
-  while (queue.pop(chain)) {
-    if (reports) take_report(chain);
-    // What comes out of the balloon is memory again when it is touched.
+  const bool found = queue.pop(chain);
+  if (found) {
     if (index == INFLATE_QUEUE) inflate(chain);
     queue.push(chain.head, 0);
+    budget -= std::min(budget, unit_bytes * std::max<std::uint64_t>(1, index == INFLATE_QUEUE ? units_.size() : 1));
   }
+  transport().queue_used(index);
+  return found;
 }
 
 /// 5.5.6.1. Page numbers may be anything: what is no RAM of the guest's discard() passes over.
@@ -87,14 +141,6 @@ void VirtioBalloon::inflate(const VirtChain& chain) {
     counters_.inflated_bytes += memory_.discard(GuestPhys{*first * unit_bytes}, (*last - *first + 1) * unit_bytes);
     first = last + 1;
   }
-}
-
-/// 5.5.6.7. The pages are the driver's again when it has the chain back, and hold what they did or zeros.
-void VirtioBalloon::take_report(const VirtChain& chain) {
-  ++counters_.reports;
-  if (reports_ == Reports::Keep) return;
-  for (const VirtSegment& segment : chain.writable)
-    counters_.reported_bytes += memory_.discard(segment.address, segment.bytes);
 }
 
 // ---- Statistics (5.5.6.3) -------------------------------------------------------------------------------------------
@@ -145,9 +191,20 @@ void VirtioBalloon::reset() {
   started_ = false;
   agreed_features_ = 0;
   actual_ = 0;
+  report_.reset();
+  timer_->cancel();
   statistics_chain_.reset();
   statistics_ = {};
   statistics_answered();
+}
+
+/// A report that is begun goes back into its ring, to be done again from its beginning: finishing it here would raise
+/// an interrupt, for which it is too late.
+void VirtioBalloon::settle() {
+  if (!report_) return;
+  report_.reset();
+  transport().queue(reporting_queue()).put_back(1);
+  timer_->arm(timers_.clock().now_ns() + pause_ns);
 }
 
 void VirtioBalloon::save(machine::SnapshotWriter& out) const {
@@ -168,6 +225,9 @@ void VirtioBalloon::restore(machine::SnapshotReader& in) {
   in.get(actual_);
   const bool waiting = in.get<std::uint8_t>() != 0;
   const auto head = in.get<std::uint16_t>();
+  report_.reset();
+  timer_->cancel();
+  if (started_) timer_->arm(timers_.clock().now_ns());  // there may be work that was not begun
   statistics_chain_ = waiting ? std::optional(head) : std::nullopt;
   statistics_ = {};
   statistics_answered();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/bits.h"
+#include "base/manual_timers.h"
 #include "devices/pci/pci_bus.h"
 #include "devices/testing/fakes.h"
 #include "devices/virtio/virtio_pci.h"
@@ -16,7 +17,7 @@ namespace {
 
 constexpr std::uint64_t registers = 0xc0000000;
 constexpr std::uint64_t config = registers + 0x2000, notify = registers + 0x3000;
-constexpr std::uint64_t ram_bytes = 4 * MiB, rom_at = 8 * MiB;
+constexpr std::uint64_t ram_bytes = 4 * MiB, rom_at = 8 * MiB, more_at = 32 * MiB, more_bytes = 32 * MiB;
 constexpr std::uint16_t NEXT = 1, WRITE = 2, ring_size = 16;
 constexpr std::uint64_t numbers_at = 0x40000;  // page numbers and statistics
 constexpr std::uint64_t pages_at = 2 * MiB;    // what is given up
@@ -34,12 +35,13 @@ struct Piece {
 class VirtioBalloonTest : public ::testing::Test {
  protected:
   explicit VirtioBalloonTest(VirtioBalloon::Reports reports = VirtioBalloon::Reports::Discard)
-      : balloon(ram, reports), function("virtio-balloon", balloon, ram) {
+      : balloon(ram, timers, reports), function("virtio-balloon", balloon, ram) {
     slot = ram.add("ram", GuestPhys{0}, ram_bytes, machine::SlotKind::Ram).value();
     rom = ram.add("rom", GuestPhys{rom_at}, 64 * KiB, machine::SlotKind::Rom).value();
     std::memset(slot->host, 0x77, ram_bytes);
     std::memset(slot->host, 0, MiB);  // the driver's own
     std::memset(rom->host, 0x77, 64 * KiB);
+    EXPECT_TRUE(ram.add("more", GuestPhys{more_at}, more_bytes, machine::SlotKind::Ram).ok());
     bus.plug(3, function);
     bus.reset();
     bus.assign_resources({registers, 0x100000, 0, 0, 0, 0});
@@ -136,6 +138,7 @@ class VirtioBalloonTest : public ::testing::Test {
   ApicBus apics{lock};
   PciBus bus{{memory, ports, apics, {&irq, &irq, &irq, &irq}}};
   machine::GuestMemory ram;
+  ManualTimers timers;
   machine::MemorySlot *slot = nullptr, *rom = nullptr;
   VirtioBalloon balloon;
   VirtioPci function;
@@ -266,9 +269,81 @@ TEST_F(VirtioBalloonTest, ReportedPagesGoBack) {
 TEST_F(VirtioBalloonTest, AReportOverRomAndGapsTakesTheRamOnly) {
   start();
   report({{pages_at, 0xfffff000, true}});
+  timers.advance(1'000'000'000);
   EXPECT_EQ(used(REPORTING), 1u);
   EXPECT_EQ(peek<std::uint8_t>(rom_at), 0x77u);
-  EXPECT_EQ(balloon.counters().reported_bytes, ram_bytes - pages_at);
+  EXPECT_EQ(balloon.counters().reported_bytes, ram_bytes - pages_at + more_bytes);
+}
+
+TEST_F(VirtioBalloonTest, ALargeReportIsDoneInSteps) {
+  start();
+  report({{more_at, 4 * MiB, true}, {more_at + 4 * MiB, 16 * MiB, true}});
+  EXPECT_EQ(balloon.counters().reported_bytes, 8 * MiB);
+  EXPECT_EQ(used(REPORTING), 0u);
+  EXPECT_FALSE(irq.level);
+  timers.advance(VirtioBalloon::pause_ns);
+  EXPECT_EQ(balloon.counters().reported_bytes, 16 * MiB);
+  EXPECT_EQ(used(REPORTING), 0u);
+  timers.advance(VirtioBalloon::pause_ns);
+  EXPECT_EQ(balloon.counters().reported_bytes, 20 * MiB);
+  EXPECT_EQ(used(REPORTING), 1u);
+  EXPECT_TRUE(irq.level);
+}
+
+TEST_F(VirtioBalloonTest, OtherRequestsComeAfterALargeReport) {
+  start();
+  report({{more_at, 16 * MiB, true}});
+  tell(INFLATE, {unit(pages_at)});
+  EXPECT_EQ(balloon.counters().reported_bytes, 16 * MiB);  // the notification was a turn, too
+  timers.advance(10 * VirtioBalloon::pause_ns);
+  EXPECT_EQ(used(REPORTING), 1u);
+  EXPECT_EQ(used(INFLATE), 1u);
+  EXPECT_EQ(balloon.counters().inflated_bytes, page_size);
+}
+
+TEST_F(VirtioBalloonTest, AResetEndsALargeReport) {
+  start();
+  report({{more_at, 16 * MiB, true}});
+  memory.write(registers + 20, 1, 0);
+  timers.advance(10 * VirtioBalloon::pause_ns);
+  EXPECT_EQ(balloon.counters().reported_bytes, 8 * MiB);
+  EXPECT_EQ(used(REPORTING), 0u);
+}
+
+TEST_F(VirtioBalloonTest, ALargeReportBeginsAgainWhenAStateWasSaved) {
+  start();
+  report({{more_at, 16 * MiB, true}});
+  const auto state = saved();
+  EXPECT_FALSE(irq.level);
+  EXPECT_EQ(saved(), state);
+  timers.advance(10 * VirtioBalloon::pause_ns);
+  EXPECT_EQ(used(REPORTING), 1u);
+  EXPECT_EQ(balloon.counters().reported_bytes, 24 * MiB);
+}
+
+TEST_F(VirtioBalloonTest, ALargeReportBeginsAgainAfterARestore) {
+  start();
+  report({{more_at, 16 * MiB, true}});
+  const auto state = saved();
+  memory.write(registers + 20, 1, 0);
+  machine::SnapshotReader in(state);
+  function.restore(in);
+  timers.advance(10 * VirtioBalloon::pause_ns);
+  EXPECT_EQ(used(REPORTING), 1u);
+  EXPECT_TRUE(irq.level);
+}
+
+TEST_F(VirtioBalloonTest, WorkThatWasNotBegunIsDoneAfterARestore) {
+  start();
+  ASSERT_TRUE(ram.write_value(GuestPhys{numbers_at}, unit(pages_at)));
+  offer(INFLATE, 0, {{numbers_at, 4, false}});
+  const auto state = saved();
+  memory.write(registers + 20, 1, 0);
+  machine::SnapshotReader in(state);
+  function.restore(in);
+  EXPECT_EQ(used(INFLATE), 0u);
+  timers.advance(1);
+  EXPECT_EQ(used(INFLATE), 1u);
 }
 
 TEST_F(VirtioBalloonTest, ReadableBuffersReportNothing) {
