@@ -140,6 +140,11 @@ inline constexpr unsigned HPET_GSI_COUNT = 4;
 
 inline constexpr std::uint8_t IOAPIC_ID = 0;  // its id register; xAPIC systems don't arbitrate by it
 
+/// Requester IDs of what sends interrupts and is no PCI function. Linux looks for the I/O APIC at 00:14.0, where AMD's
+/// southbridges have it.
+inline constexpr std::uint16_t IOAPIC_REQUESTER = 0x14 << 3;
+inline constexpr std::uint16_t HPET_REQUESTER = IOAPIC_REQUESTER | 1;
+
 // ---- PCI slots of bus 0 -----------------------------------------------------------------------------------------
 inline constexpr unsigned HOST_BRIDGE_SLOT = 0;
 inline constexpr unsigned PIIX_SLOT = 1;     // function 0 the ISA bridge, 1 IDE, 3 power management

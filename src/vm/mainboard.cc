@@ -144,7 +144,7 @@ Mainboard::Mainboard(const MachineConfig& config, const BoardSupply& supply)
       ports_("port", supply.lock),
       memory_bus_("memory", supply.lock),
       apic_bus_(supply.lock),
-      io_apic_(apic_bus_, supply.timers) {}
+      io_apic_(apic_bus_, supply.timers, layout::IOAPIC_REQUESTER) {}
 
 Mainboard::~Mainboard() = default;
 
@@ -202,7 +202,7 @@ Result<void> Mainboard::plug_legacy() {
   io.timer_irq = std::make_unique<devices::ReplaceableIrq>(isa_irq(layout::TIMER_IRQ));
   io.rtc_irq = std::make_unique<devices::ReplaceableIrq>(isa_irq(layout::RTC_IRQ));
   devices::Hpet::Wiring hpet{*io.timer_irq, *io.rtc_irq, {}, [this](std::uint64_t address, std::uint32_t data) {
-                               apic_bus_.msi(address, data);
+                               apic_bus_.msi(address, data, layout::HPET_REQUESTER);
                              }};
   for (unsigned pin = layout::HPET_FIRST_GSI; pin < layout::HPET_FIRST_GSI + layout::HPET_GSI_COUNT; ++pin)
     hpet.pins[pin] = &io_apic_.input(pin);

@@ -33,17 +33,21 @@ LocalApic* ApicBus::lowest_priority(const ApicMessage& message, const LocalApic*
   return best;
 }
 
-void ApicBus::msi(std::uint64_t address, std::uint32_t data) {
-  // SDM 3A 11.11.1 and 11.11.2. Address bit 3 (redirection hint) with logical mode asks for the lowest priority.
+void ApicBus::msi(std::uint64_t address, std::uint32_t data, std::uint16_t requester) {
+  // SDM 3A 11.11.1 and 11.11.2.
   ApicMessage request;
   request.destination = static_cast<std::uint32_t>(Bits<19, 12>::get(address));
   request.destination_mode = (address & bit(2)) ? DestinationMode::Logical : DestinationMode::Physical;
   request.vector = static_cast<std::uint8_t>(data);
   request.delivery_mode = static_cast<DeliveryMode>(Bits<10, 8>::get(data));
   request.trigger_mode = (data & bit(15)) ? TriggerMode::Level : TriggerMode::Edge;
-  if ((address & bit(3)) && (address & bit(2)) && request.delivery_mode == DeliveryMode::Fixed)
-    request.delivery_mode = DeliveryMode::LowestPriority;
-  message(request);
+  request.redirection_hint = (address & bit(3)) != 0;
+  auto delivered = remapped(requester, request);
+  if (!delivered) return;
+  if (delivered->redirection_hint && delivered->destination_mode == DestinationMode::Logical &&
+      delivered->delivery_mode == DeliveryMode::Fixed)
+    delivered->delivery_mode = DeliveryMode::LowestPriority;
+  message(*delivered);
 }
 
 void ApicBus::end_of_interrupt(std::uint8_t vector) {

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "devices/irq/interrupt_remapper.h"
 #include "machine/bus.h"
 
 namespace veneer::devices {
@@ -34,6 +36,8 @@ struct ApicMessage {
   std::uint8_t vector = 0;
   /// The destination has 32 bits (an x2APIC sent it), so 0xff is an address and not a broadcast.
   bool wide_destination = false;
+  /// A fixed message to logical destinations goes to the one with the lowest priority (SDM 3A 11.11.1).
+  bool redirection_hint = false;
 };
 
 /// All calls with the board lock held.
@@ -50,8 +54,16 @@ class ApicBus {
   /// Delivers to every local APIC but `except` that the destination selects (to one of them with LowestPriority).
   /// False when none accepted it.
   bool message(const ApicMessage& message, const LocalApic* except = nullptr);
-  /// A memory write to 0xfee00000-0xfeefffff (SDM 3A 11.11): address and data as a PCI function sends them.
-  void msi(std::uint64_t address, std::uint32_t data);
+  /// A memory write to 0xfee00000-0xfeefffff (SDM 3A 11.11): address and data as a function sends them, and its
+  /// requester ID.
+  void msi(std::uint64_t address, std::uint32_t data, std::uint16_t requester);
+  /// Puts a remapper between the senders (msi(), I/O APICs) and the local APICs. Once, before the guest runs.
+  void set_remapper(InterruptRemapper& remapper) { remapper_ = &remapper; }
+  bool remaps() const { return remapper_ != nullptr; }
+  /// What becomes of a message of this sender: itself unless there is a remapper.
+  std::optional<ApicMessage> remapped(std::uint16_t requester, const ApicMessage& message) {
+    return remapper_ ? remapper_->remap(requester, message) : message;
+  }
   /// A local APIC ended a level-triggered interrupt.
   void end_of_interrupt(std::uint8_t vector);
 
@@ -63,6 +75,7 @@ class ApicBus {
   machine::BoardLock& lock_;
   std::vector<LocalApic*> apics_;
   std::vector<IoApic*> io_apics_;
+  InterruptRemapper* remapper_ = nullptr;
   std::size_t round_robin_ = 0;  // where the search for the lowest priority starts, so that equals take turns
 };
 

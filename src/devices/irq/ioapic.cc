@@ -31,8 +31,8 @@ constexpr std::uint64_t writable =
 
 }  // namespace
 
-IoApic::IoApic(ApicBus& bus, TimerService& timers)
-    : bus_(bus), brake_(pin_count, timers, [this] { service_levels(); }) {
+IoApic::IoApic(ApicBus& bus, TimerService& timers, std::uint16_t requester)
+    : bus_(bus), requester_(requester), brake_(pin_count, timers, [this] { service_levels(); }) {
   for (unsigned pin = 0; pin < pin_count; ++pin) {
     inputs_[pin].io_apic = this;
     inputs_[pin].pin = pin;
@@ -49,6 +49,7 @@ IoApic::~IoApic() {
 
 void IoApic::reset() {
   redirection_.fill(masked);
+  delivered_.fill(0);
   index_ = 0;
   id_ = 0;
   brake_.reset();
@@ -82,15 +83,22 @@ bool IoApic::send(unsigned pin) {
   message.trigger_mode = (entry & level_triggered) ? TriggerMode::Level : TriggerMode::Edge;
   message.vector = static_cast<std::uint8_t>(Vector::get(entry));
   VENEER_TRACE(Irq, "ioapic: pin {} sends vector {:#x} to {:#x}", pin, message.vector, message.destination);
-  return bus_.message(message);
+  const auto delivered = bus_.remapped(requester_, message);
+  if (!delivered) return false;
+  delivered_[pin] = delivered->vector;
+  return bus_.message(*delivered);
+}
+
+/// The interrupt of this pin, which had remote IRR set, is over.
+void IoApic::end(unsigned pin) {
+  redirection_[pin] &= ~remote_irr;
+  if (brake_.ended(pin, (lines_ & bit(pin)) != 0)) service_level(pin);
 }
 
 void IoApic::end_of_interrupt(std::uint8_t vector) {
   for (unsigned pin = 0; pin < pin_count; ++pin) {
-    std::uint64_t& entry = redirection_[pin];
-    if (!(entry & remote_irr) || Vector::get(entry) != vector) continue;
-    entry &= ~remote_irr;
-    if (brake_.ended(pin, (lines_ & bit(pin)) != 0)) service_level(pin);
+    const std::uint64_t waits_for = bus_.remaps() ? delivered_[pin] : Vector::get(redirection_[pin]);
+    if ((redirection_[pin] & remote_irr) && waits_for == vector) end(pin);
   }
 }
 
@@ -139,12 +147,15 @@ std::uint64_t IoApic::read(std::uint64_t offset, unsigned size_bytes) {
 void IoApic::write(std::uint64_t offset, unsigned size_bytes, std::uint64_t value) {
   if (offset == IOREGSEL) index_ = static_cast<std::uint8_t>(value);
   if (offset == IOWIN && size_bytes >= 4) write_register(static_cast<std::uint32_t>(value));
-  if (offset == EOIR) end_of_interrupt(static_cast<std::uint8_t>(value));
+  if (offset == EOIR)  // by the entry's own vector, whatever it became on its way
+    for (unsigned pin = 0; pin < pin_count; ++pin)
+      if ((redirection_[pin] & remote_irr) && Vector::get(redirection_[pin]) == (value & 0xff)) end(pin);
 }
 
 void IoApic::save(machine::SnapshotWriter& out) const {
   out.section("ioapic");
   out.put(redirection_);
+  out.put(delivered_);
   out.put(lines_);
   out.put(index_);
   out.put(id_);
@@ -153,6 +164,7 @@ void IoApic::save(machine::SnapshotWriter& out) const {
 void IoApic::restore(machine::SnapshotReader& in) {
   in.section("ioapic");
   in.get(redirection_);
+  in.get(delivered_);
   in.get(lines_);
   in.get(index_);
   in.get(id_);

@@ -22,7 +22,8 @@ class IoApic final : public machine::Device {
  public:
   static constexpr unsigned pin_count = 24;
 
-  IoApic(ApicBus& bus, TimerService& timers);
+  /// `requester` is what its messages say of their origin.
+  IoApic(ApicBus& bus, TimerService& timers, std::uint16_t requester = 0);
   ~IoApic() override;
   IoApic(const IoApic&) = delete;
   IoApic& operator=(const IoApic&) = delete;
@@ -30,7 +31,8 @@ class IoApic final : public machine::Device {
   machine::IrqLine& input(unsigned pin) { return inputs_[pin]; }
   /// Nobody hears of this pin.
   bool is_masked(unsigned pin) const;
-  /// A local APIC ended this level-triggered vector: entries that wait for it may fire again.
+  /// A local APIC ended this level-triggered vector: entries that wait for it may fire again. Behind a remapper these
+  /// are the entries whose messages became this vector.
   void end_of_interrupt(std::uint8_t vector);
 
   std::uint64_t read(std::uint64_t offset, unsigned size_bytes) override;
@@ -50,14 +52,19 @@ class IoApic final : public machine::Device {
   void service_level(unsigned pin);
   void service_levels();
   bool send(unsigned pin);
+  void end(unsigned pin);
   std::uint32_t read_register() const;
   void write_register(std::uint32_t value);
   void write_redirection(unsigned pin, bool high_half, std::uint32_t value);
 
   ApicBus& bus_;
+  const std::uint16_t requester_;
   StormBrake brake_;
   std::array<Input, pin_count> inputs_;
   std::array<std::uint64_t, pin_count> redirection_{};
+  /// Under which vector a local APIC got a pin's last level-triggered message: not the entry's, if a remapper changed
+  /// it.
+  std::array<std::uint8_t, pin_count> delivered_{};
   std::uint32_t lines_ = 0;
   std::uint8_t index_ = 0;
   std::uint8_t id_ = 0;

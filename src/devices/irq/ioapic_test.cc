@@ -209,6 +209,65 @@ TEST_F(IoApicTest, NmiEntryRaisesNmi) {
   EXPECT_TRUE(cpu0.nmi_pending());
 }
 
+/// Makes vector 1 of the one requester it knows vector 0x71 of the second processor, and drops the rest.
+struct OneEntryRemapper final : InterruptRemapper {
+  std::optional<ApicMessage> remap(std::uint16_t requester, const ApicMessage& message) override {
+    if (requester != 0xa0 || message.vector != 1) return std::nullopt;
+    ApicMessage out = message;
+    out.vector = 0x71;
+    out.destination = 1;
+    return out;
+  }
+};
+
+class IoApicRemappedTest : public IoApicTest {
+ protected:
+  IoApicRemappedTest() { bus.set_remapper(remapper); }
+  std::uint32_t entry(unsigned pin) {
+    behind.write(0x00, 4, 0x10 + 2 * pin);
+    return static_cast<std::uint32_t>(behind.read(0x10, 4));
+  }
+  void route_behind(unsigned pin, std::uint32_t low) {
+    behind.write(0x00, 4, 0x10 + 2 * pin);
+    behind.write(0x10, 4, low);
+  }
+  OneEntryRemapper remapper;
+  IoApic behind{bus, timers, 0xa0};
+};
+
+TEST_F(IoApicRemappedTest, TheRemapperDecidesWhoGetsWhat) {
+  route_behind(4, 1);
+  behind.input(4).set(true);
+  EXPECT_FALSE(cpu0.interrupt_pending());
+  EXPECT_EQ(cpu1.acknowledge(), 0x71);
+}
+
+TEST_F(IoApicRemappedTest, WhatItRefusesSetsNoRemoteIrr) {
+  route_behind(4, 2 | LEVEL);
+  behind.input(4).set(true);
+  EXPECT_FALSE(cpu1.interrupt_pending());
+  EXPECT_EQ(entry(4) & REMOTE_IRR, 0u);
+}
+
+TEST_F(IoApicRemappedTest, TheEoiOfTheDeliveredVectorEndsALevel) {
+  route_behind(4, 1 | LEVEL);
+  behind.input(4).set(true);
+  ASSERT_EQ(cpu1.acknowledge(), 0x71);
+  behind.input(4).set(false);
+  cpu1.write(EOI, 4, 0);
+  EXPECT_EQ(entry(4) & REMOTE_IRR, 0u);
+}
+
+TEST_F(IoApicRemappedTest, TheEoiRegisterTakesTheEntrysOwnVector) {
+  route_behind(4, 1 | LEVEL);
+  behind.input(4).set(true);
+  behind.input(4).set(false);
+  behind.write(0x40, 4, 0x71);
+  EXPECT_NE(entry(4) & REMOTE_IRR, 0u);
+  behind.write(0x40, 4, 1);
+  EXPECT_EQ(entry(4) & REMOTE_IRR, 0u);
+}
+
 TEST_F(IoApicTest, RegistersThatAreNotThereReadAsOnes) { EXPECT_EQ(get(0x50), 0xffffffffu); }
 
 }  // namespace

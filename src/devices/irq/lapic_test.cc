@@ -376,14 +376,14 @@ TEST_F(LocalApicTest, EdgePinFiresOnce) {
 // --- MSI ---
 
 TEST_F(LocalApicTest, MsiSelectsByAddressAndData) {
-  bus.msi(0xfee01000, 0x4051);
+  bus.msi(0xfee01000, 0x4051, 0);
   EXPECT_EQ(cpu1.acknowledge(), 0x51);
 }
 
 TEST_F(LocalApicTest, MsiWithRedirectionHintGoesToOne) {
   cpu0.write(LDR, 4, 0x01000000);
   cpu1.write(LDR, 4, 0x02000000);
-  bus.msi(0xfee0300c, 0x4051);
+  bus.msi(0xfee0300c, 0x4051, 0);
   EXPECT_NE(cpu0.interrupt_pending(), cpu1.interrupt_pending());
 }
 

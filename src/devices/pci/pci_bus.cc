@@ -46,7 +46,9 @@ class PciBus::Slot final : public PciSlot {
   machine::Bus& memory_bus() override { return bus_.around_.memory_bus; }
   machine::Bus& port_bus() override { return bus_.around_.port_bus; }
   void set_intx(bool level) override { bus_.set_interrupt(slot_, number_, level); }
-  void send_msi(std::uint64_t address, std::uint32_t data) override { bus_.around_.apic_bus.msi(address, data); }
+  void send_msi(std::uint64_t address, std::uint32_t data) override {
+    bus_.around_.apic_bus.msi(address, data, pci::requester_id(slot_, number_));
+  }
 
  private:
   PciBus& bus_;

@@ -24,6 +24,11 @@ enum ConfigOffset : unsigned {
   INTERRUPT_PIN = 0x3d,
   FIRST_CAPABILITY = 0x40,
 };
+/// Bus 0, device, function, as transactions carry them (PCI Express 4.0 2.2.6.2).
+constexpr std::uint16_t requester_id(unsigned slot, unsigned function) {
+  return static_cast<std::uint16_t>(slot << 3 | function);
+}
+
 inline constexpr unsigned config_bytes = 256;
 inline constexpr unsigned bar_count = 6;
 inline constexpr unsigned rom_index = bar_count;  // the expansion ROM's, behind the BARs
