@@ -139,8 +139,7 @@ void AhciPort::perform(ActiveIt active, std::uint8_t command) {
 // ---- Data ---------------------------------------------------------------------------------------------------------
 
 /// Host memory behind the table of physical regions, up to `bytes`.
-AhciPort::Gathered AhciPort::gather(Active& active, std::uint64_t bytes) {
-  const auto access = active.to_memory ? machine::DmaAccess::Write : machine::DmaAccess::Read;
+AhciPort::Gathered AhciPort::gather(Active& active, std::uint64_t bytes, machine::DmaAccess access) {
   for (std::uint32_t i = 0; i < active.header.prdtl && bytes != 0; ++i) {
     PhysicalRegion region{};
     if (!memory_.read_value(GuestPhys{active.header.table + TABLE_PRDT + i * sizeof region}, region))
@@ -174,7 +173,7 @@ bool AhciPort::gathered(ActiveIt active, Gathered how) {
 
 /// Data that is not on the disk: as much as the guest has room for.
 void AhciPort::reply(ActiveIt active, std::span<const std::uint8_t> data) {
-  const Gathered how = gather(*active, data.size());
+  const Gathered how = gather(*active, data.size(), machine::DmaAccess::Write);
   if (how == Gathered::NoMemory) return static_cast<void>(gathered(active, how));
   auto bytes = std::as_bytes(data);
   for (const machine::DmaBuffers& part : active->data) {
@@ -186,7 +185,8 @@ void AhciPort::reply(ActiveIt active, std::span<const std::uint8_t> data) {
 }
 
 void AhciPort::transfer(ActiveIt active, const AtaAction& action) {
-  if (!gathered(active, gather(*active, action.bytes))) return;
+  const auto access = active->to_memory ? machine::DmaAccess::Write : machine::DmaAccess::Read;
+  if (!gathered(active, gather(*active, action.bytes, access))) return;
   if (active->queued) {  // the drive has taken it, and is free for others (SATA 3.1 13.6.4)
     ci_ &= ~(1u << active->slot);
     status_ = DRDY | DSC;
@@ -208,7 +208,7 @@ void AhciPort::transfer(ActiveIt active, const AtaAction& action) {
 /// All ranges are looked at before the first one is given back.
 void AhciPort::trim(ActiveIt active, std::uint64_t bytes) {
   std::array<std::uint64_t, AtaDrive::trim_blocks_max * AtaDrive::sector_bytes / 8> entries{};
-  if (!gathered(active, gather(*active, bytes))) return;
+  if (!gathered(active, gather(*active, bytes, machine::DmaAccess::Read))) return;
   auto* at = reinterpret_cast<std::byte*>(entries.data());
   for (const machine::DmaBuffers& part : active->data) {
     disk::iov_copy_out(part.pieces(), at);

@@ -87,7 +87,7 @@ class AhciPort {
   void transfer(ActiveIt active, const AtaAction& action);
   void trim(ActiveIt active, std::uint64_t bytes);
   enum class Gathered { All, TooLittle, NoMemory };
-  Gathered gather(Active& active, std::uint64_t bytes);
+  Gathered gather(Active& active, std::uint64_t bytes, machine::DmaAccess access);
   bool gathered(ActiveIt active, Gathered how);
   void hand_over(ActiveIt active, disk::IoRequest request);
   void part_done(ActiveIt active, disk::IoStatus status);
