@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds OUT/vmlinuz-generic, Debian's kernel for ordinary computers, and OUT/generic.initrd: the demo guest with that kernel's
-# drivers for what its cloud kernel does not know (e1000, PS/2 mouse, floppy, AHCI).
+# drivers for its own virtio and NVMe, and for what the cloud kernel does not know (e1000, PS/2 mouse, floppy, AHCI).
 #
 # usage: guest/build_generic.sh OUT, after guest/build_demo.sh OUT. Nothing is installed and no root is needed. A second run with unchanged
 # inputs does nothing.
@@ -25,7 +25,8 @@ mkdir -p "$work/root/lib/modules"
 package=$(debs_depend linux-image-amd64 'linux-image-[0-9][^ ]*-amd64') ||
     { echo "guest: apt knows no linux-image-amd64 (are Debian's sources configured?)" >&2; exit 1; }
 debs_unpack "$work/kernel" "$package"
-for module in e1000 psmouse floppy scsi_common scsi_mod libata libahci ahci crc64 crc64-rocksoft crct10dif_common crc-t10dif t10-pi sd_mod cdrom sr_mod virtio_balloon; do
+for module in e1000 psmouse floppy scsi_common scsi_mod libata libahci ahci crc64 crc64-rocksoft crct10dif_common crc-t10dif t10-pi sd_mod cdrom sr_mod virtio virtio_ring virtio_pci_legacy_dev \
+    virtio_pci_modern_dev virtio_pci virtio_blk failover net_failover virtio_net virtio_balloon nvme-core nvme; do
     file=$(find "$work/kernel" -name "$module.ko*" | head -n 1)
     case $file in
     *.ko) cp "$file" "$work/root/lib/modules/" ;;

@@ -116,6 +116,12 @@ Result<vm::MachineKind> parse_machine(const std::string& text) {
   return Error(fmt::format("\"{}\" is not a machine (known: pc, micro)", text));
 }
 
+Result<vm::IommuKind> parse_iommu(const std::string& text) {
+  if (text == "amd") return vm::IommuKind::Amd;
+  if (text == "none") return vm::IommuKind::None;
+  return Error(fmt::format("\"{}\" is not an IOMMU (known: amd, none)", text));
+}
+
 /// --boot: what firmware tries first, or its menu.
 Result<void> parse_boot(const std::string& text, vm::MachineConfig& config) {
   if (text == "disk")
@@ -196,6 +202,11 @@ void add_run_options(CLI::App& run, RunOptions& options) {
       ->group("Machine");
   run.add_option_function<std::string>("--machine", parsed_into(options.config.machine, "--machine", parse_machine),
                                        "pc: what an unmodified OS expects; micro: virtio and a serial port only")
+      ->type_name("KIND")
+      ->group("Machine");
+  run.add_option_function<std::string>(
+         "--iommu", parsed_into(options.config.iommu, "--iommu", parse_iommu),
+         "What stands between PCI devices and memory: amd (an AMD IOMMU, with interrupt remapping), none")
       ->type_name("KIND")
       ->group("Machine");
   run.add_option("--cpus", options.config.cpus, "Virtual CPUs (default 1)")

@@ -93,6 +93,10 @@ TEST(Options, TooLittleMemory) {
 }
 TEST(Options, CpusOutOfRange) { EXPECT_NE(run_complaint({"--cpus", "0"}).find("not in range"), std::string::npos); }
 TEST(Options, MachineMicro) { EXPECT_EQ(run_options({"--machine", "micro"}).config.machine, vm::MachineKind::Micro); }
+TEST(Options, IommuAmd) { EXPECT_EQ(run_options({"--iommu", "amd"}).config.iommu, vm::IommuKind::Amd); }
+TEST(Options, UnknownIommu) {
+  EXPECT_NE(run_complaint({"--iommu", "intel"}).find("not an IOMMU (known: amd, none)"), std::string::npos);
+}
 TEST(Options, EngineBt) { EXPECT_EQ(run_options({"--engine", "bt"}).config.engine, vm::EngineKind::Bt); }
 TEST(Options, UnknownEngine) {
   EXPECT_NE(run_complaint({"--engine", "x"}).find("is not an engine"), std::string::npos);

@@ -190,6 +190,7 @@ void take_over(vm::MachineConfig& config, const vm::SavedConfig& saved) {
   config.boot_menu = saved.boot_menu;
   config.balloon = saved.balloon;
   config.console = saved.console;
+  config.iommu = saved.iommu;
   if (auto cpu = cpu::parse_cpu(saved.cpu)) config.cpu = std::move(cpu).value();
 }
 

@@ -1,6 +1,8 @@
 // Floor plan to ACPI description, and the compiled DSDTs.
 #include "vm/acpi_platform.h"
 
+#include "base/bits.h"
+#include "devices/iommu/amd_iommu_function.h"
 #include "devices/legacy/hpet.h"
 #include "vm/layout.h"
 
@@ -26,6 +28,13 @@ devices::AcpiPlatform describe_platform(const MachineConfig& config) {
     platform.hpet_base = layout::HPET_BASE;
     platform.hpet_block_id = devices::Hpet::block_id;
   }
+  if (config.iommu == IommuKind::Amd)
+    platform.amd_iommu = {.requester = devices::pci::requester_id(layout::IOMMU_SLOT, 0),
+                          .capability_offset = devices::AmdIommuFunction::capability_offset,
+                          .base = layout::IOMMU_BASE,
+                          .host_levels = devices::amd_iommu::HostLevels::get(devices::amd_iommu::FEATURES),
+                          .io_apic_requester = layout::IOAPIC_REQUESTER,
+                          .hpet_requester = layout::HPET_REQUESTER};
   platform.dsdt = micro ? std::span<const std::uint8_t>(dsdt_micro_aml_code) : dsdt_pc_aml_code;
 
   if (!micro)

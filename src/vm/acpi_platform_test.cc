@@ -42,8 +42,9 @@ std::string disassemble(std::span<const std::byte> table) {
   return text.str();
 }
 
-std::string table_of(MachineKind kind, const char* signature) {
+std::string table_of(MachineKind kind, const char* signature, IommuKind iommu = IommuKind::None) {
   MachineConfig config;
+  config.iommu = iommu;
   config.machine = kind;
   config.memory_bytes = 5 * GiB;
   const auto all = devices::build_acpi_tables(describe_platform(config), GuestPhys{layout::ACPI_TABLES_BASE});
@@ -72,6 +73,25 @@ TEST(AcpiPlatform, TheSsdtHasNoUnknownOpcodes) {
 
 TEST(AcpiPlatform, TheHpetTableSaysWhereItIs) {
   EXPECT_THAT(table_of(MachineKind::Pc, "HPET"), HasSubstr("00000000FED00000"));
+}
+
+TEST(AcpiPlatform, TheIvrsSaysWhereTheIommuIs) {
+  const std::string ivrs = table_of(MachineKind::Pc, "IVRS", IommuKind::Amd);
+  EXPECT_THAT(ivrs, HasSubstr("DeviceId : 00F8"));
+  EXPECT_THAT(ivrs, HasSubstr("Capability Offset : 0040"));
+  EXPECT_THAT(ivrs, HasSubstr("Base Address : 00000000FED80000"));
+}
+
+TEST(AcpiPlatform, TheIvrsNamesTheIoApicAndTheHpet) {
+  const std::string ivrs = table_of(MachineKind::Pc, "IVRS", IommuKind::Amd);
+  EXPECT_THAT(ivrs, HasSubstr("Source Used Device ID : 00A0"));
+  EXPECT_THAT(ivrs, HasSubstr("Source Used Device ID : 00A1"));
+}
+
+TEST(AcpiPlatform, WithoutAnIommuThereIsNoIvrs) {
+  const auto all = devices::build_acpi_tables(describe_platform({}), GuestPhys{layout::ACPI_TABLES_BASE});
+  EXPECT_TRUE(find_table(all, "IVRS").empty());
+  EXPECT_FALSE(find_table(all, "APIC").empty());
 }
 
 TEST(AcpiPlatform, APcHasAMouse) { EXPECT_THAT(table_of(MachineKind::Pc, "DSDT"), HasSubstr("PNP0F13")); }

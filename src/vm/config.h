@@ -27,6 +27,9 @@ enum class EngineKind : std::uint8_t { Auto, Bt, Kvm };
 /// The controller that a disk hangs on.
 enum class DiskInterface : std::uint8_t { Virtio, Nvme, Ide, Floppy, Ahci };
 
+/// What stands between bus-mastering functions and memory.
+enum class IommuKind : std::uint8_t { None, Amd };
+
 struct DiskConfig {
   std::string path;  ///< a file, a block device, an NBD address, or a seed to make (seed_disk.h)
   disk::OpenOptions open;
@@ -106,6 +109,8 @@ struct MachineConfig {
   std::string restore;  ///< path of a saved machine to go on from; the rest has to fit it
   /// The disks are not at the saved places, but copies or moved: their sizes are checked, and not whether they changed.
   bool disks_replaced = false;
+
+  IommuKind iommu = IommuKind::None;
 
   bool debug_exit = false;  ///< port 0xf4 ends the machine with status (value << 1) | 1
   bool no_reboot = false;   ///< a reset ends the machine (status 0), a triple fault too (status 3)

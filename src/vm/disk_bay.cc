@@ -113,8 +113,9 @@ DiskBay::~DiskBay() = default;
 Result<void> DiskBay::fill(const MachineConfig& config, devices::PciBus& bus, const DiskBaySupply& supply) {
   if (config.disks.size() > max_disks)
     return Error(fmt::format("a machine has at most {} disks, not {}", max_disks, config.disks.size()));
-  unsigned slot = layout::FIRST_DISK_SLOT;
-  for (const DiskConfig& disk : config.disks) TRY_VOID(add(config, disk, slot++, bus, supply));
+  unsigned index = 0;
+  for (const DiskConfig& disk : config.disks)
+    TRY_VOID(add(config, disk, layout::disk_slot(index++, config.iommu != IommuKind::None), bus, supply));
   return {};
 }
 
@@ -171,12 +172,12 @@ Result<void> DiskBay::add_ide(Bay& bay, devices::IdeController* controller) {
   return Error(fmt::format("a machine has at most {} IDE drives", max_ide_drives));
 }
 
-Result<void> DiskBay::add_ahci(Bay& bay, devices::PciBus& bus, machine::GuestMemory& memory) {
+Result<void> DiskBay::add_ahci(Bay& bay, devices::PciBus& bus, const DiskBaySupply& supply) {
   const auto before = std::count_if(bays_.begin(), bays_.end(),
                                     [](const auto& other) { return other->config.interface == DiskInterface::Ahci; });
   if (before >= max_ahci_drives) return Error(fmt::format("a machine has at most {} AHCI drives", max_ahci_drives));
   if (!ahci_) {
-    ahci_ = std::make_unique<devices::AhciController>("ahci", memory);
+    ahci_ = std::make_unique<devices::AhciController>("ahci", supply.dma(layout::AHCI_SLOT));
     bus.plug(layout::AHCI_SLOT, *ahci_);
   }
   bay.slot = static_cast<unsigned>(before);
@@ -231,7 +232,7 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
     return {};
   }
   if (wanted.interface == DiskInterface::Ahci) {
-    TRY_VOID(add_ahci(*bay, bus, supply.memory));
+    TRY_VOID(add_ahci(*bay, bus, supply));
     bays_.push_back(std::move(bay));
     return {};
   }
@@ -242,11 +243,11 @@ Result<void> DiskBay::add(const MachineConfig& config, const DiskConfig& wanted,
   }
   if (wanted.interface == DiskInterface::Nvme) {
     bay->function =
-        std::make_unique<devices::NvmeController>(fmt::format("nvme-{}", label), supply.memory, *bay->disk, queues);
+        std::make_unique<devices::NvmeController>(fmt::format("nvme-{}", label), supply.dma(slot), *bay->disk, queues);
   } else {
-    bay->virtio = std::make_unique<devices::VirtioBlk>(supply.memory, *bay->disk, queues);
+    bay->virtio = std::make_unique<devices::VirtioBlk>(supply.dma(slot), *bay->disk, queues);
     bay->function =
-        std::make_unique<devices::VirtioPci>(fmt::format("virtio-blk-{}", label), *bay->virtio, supply.memory);
+        std::make_unique<devices::VirtioPci>(fmt::format("virtio-blk-{}", label), *bay->virtio, supply.dma(slot));
   }
   bus.plug(slot, *bay->function);
   bays_.push_back(std::move(bay));

@@ -15,14 +15,15 @@
 #include "devices/pci/pci_bus.h"
 #include "disk/io/disk.h"
 #include "machine/bus.h"
-#include "machine/guest_memory.h"
+#include "machine/dma_space.h"
 #include "vm/config.h"
 
 namespace veneer::vm {
 
 /// All of it outlives the bay.
 struct DiskBaySupply {
-  machine::GuestMemory& memory;
+  /// Memory as the function 0 of a slot reaches it.
+  std::function<machine::DmaSpace(unsigned slot)> dma;
   EventLoop& events;
   machine::BoardLock& lock;
   std::function<void()> pause_machine;
@@ -73,7 +74,7 @@ class DiskBay {
   std::string next_label(const DiskConfig& disk) const;
   Result<void> add_floppy(Bay& bay, devices::FloppyController* controller);
   Result<void> add_ide(Bay& bay, devices::IdeController* controller);
-  Result<void> add_ahci(Bay& bay, devices::PciBus& bus, machine::GuestMemory& memory);
+  Result<void> add_ahci(Bay& bay, devices::PciBus& bus, const DiskBaySupply& supply);
 
   std::vector<std::unique_ptr<Bay>> bays_;
   std::unique_ptr<devices::AhciController> ahci_;  // with disks on it only

@@ -24,6 +24,7 @@ inline constexpr std::uint64_t IOAPIC_BASE = 0xfec0'0000;
 inline constexpr std::uint64_t IOAPIC_SIZE = 0x1000;
 inline constexpr std::uint64_t HPET_BASE = 0xfed0'0000;  // pc
 inline constexpr std::uint64_t HPET_SIZE = 0x400;
+inline constexpr std::uint64_t IOMMU_BASE = 0xfed8'0000;  // 16 KiB, with an IOMMU
 inline constexpr std::uint64_t LAPIC_BASE = 0xfee0'0000;
 inline constexpr std::uint64_t LAPIC_SIZE = 0x1000;
 inline constexpr std::uint64_t TEST_MEMORY_BASE = 0xff00'0000;  // 64 KiB, pc, only with debug_exit
@@ -158,6 +159,14 @@ inline constexpr unsigned DISK_SLOT_COUNT = 16;
 inline constexpr unsigned AHCI_SLOT = 24;  // one controller for all disks that hang on it
 inline constexpr unsigned VIRTIO_BALLOON_SLOT = 25;
 inline constexpr unsigned VIRTIO_CONSOLE_SLOT = 26;
+inline constexpr unsigned SPARE_DISK_SLOT = 27;  // disk_slot()
+inline constexpr unsigned IOMMU_SLOT = 31;  // with an IOMMU; the last, so that one range of requester IDs is behind it
 inline constexpr unsigned PCI_SLOT_COUNT = 32;
+
+/// The slot of a disk's controller. The one with the I/O APIC's requester ID is left out where that means something.
+constexpr unsigned disk_slot(unsigned index, bool iommu) {
+  const unsigned slot = FIRST_DISK_SLOT + index;
+  return iommu && slot == IOAPIC_REQUESTER >> 3 ? SPARE_DISK_SLOT : slot;
+}
 
 }  // namespace veneer::vm::layout

@@ -213,6 +213,7 @@ void put_config(machine::SnapshotWriter& out, const SavedConfig& config) {
   out.put(static_cast<std::uint8_t>(config.boot_menu));
   out.put(static_cast<std::uint8_t>(config.balloon));
   out.put(static_cast<std::uint8_t>(config.console));
+  out.put(config.iommu);
   out.put(static_cast<std::uint32_t>(config.modules.size()));
   for (const boot::BootModule& module : config.modules) {
     put_text(out, module.path);
@@ -240,6 +241,7 @@ SavedConfig get_config(machine::SnapshotReader& in) {
   config.boot_menu = in.get<std::uint8_t>() != 0;
   config.balloon = in.get<std::uint8_t>() != 0;
   config.console = in.get<std::uint8_t>() != 0;
+  config.iommu = get_enum(in, IommuKind::Amd);
   const auto modules = in.get<std::uint32_t>();
   for (std::uint32_t i = 0; i < modules && in.ok(); ++i) {
     std::string path = get_text(in);

@@ -34,6 +34,7 @@ struct SavedConfig {
   std::vector<boot::BootModule> modules;  ///< beside the kernel, for a reset
   bool balloon = true;
   bool console = false;
+  IommuKind iommu = IommuKind::None;
 };
 
 /// A file that has been looked at: header and state are whole and right, RAM is read and checked by read_ram().

@@ -41,7 +41,7 @@ Result<void> Machine::save(const Fd& file) {
       config_.machine,  config_.cpus,     config_.memory_bytes, cpuid_->tsc_hz(),          config_.debug_exit,
       config_.kernel,   config_.initrd,   config_.cmdline,      board_->network().parts(), board_->disks().saved(),
       config_.cpu.text, config_.firmware, config_.boot_order,   config_.boot_menu,         config_.modules,
-      config_.balloon,  config_.console};
+      config_.balloon,  config_.console,  config_.iommu};
   return write_machine_file(file, config, out.data(), memory_);
 }
 
@@ -58,7 +58,7 @@ Result<void> Machine::settle_disks() {
 Result<void> Machine::check_saved(const MachineFile& saved, std::uint64_t host_tsc_hz) const {
   const SavedConfig& was = saved.config;
   if (was.machine != config_.machine || was.cpus != config_.cpus || was.memory_bytes != config_.memory_bytes ||
-      was.debug_exit != config_.debug_exit || was.disks.size() != config_.disks.size())
+      was.debug_exit != config_.debug_exit || was.iommu != config_.iommu || was.disks.size() != config_.disks.size())
     return Error("the saved machine has other parts than this one");
   const double ratio = static_cast<double>(host_tsc_hz) / static_cast<double>(was.tsc_hz);
   if (std::abs(ratio - 1) > largest_tsc_difference)

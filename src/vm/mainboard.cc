@@ -25,6 +25,7 @@
 #include "devices/input/ps2_keyboard.h"
 #include "devices/input/ps2_mouse.h"
 #include "devices/input/typist.h"
+#include "devices/iommu/amd_iommu_function.h"
 #include "devices/irq/irq_split.h"
 #include "devices/irq/pic8259.h"
 #include "devices/legacy/coprocessor_error.h"
@@ -111,7 +112,7 @@ struct Mainboard::FirmwareIo {
 
 /// What every machine has.
 struct Mainboard::Sockets {
-  Sockets(const BoardSupply& supply, const devices::PciSurroundings& around)
+  Sockets(const BoardSupply& supply, const devices::PciSurroundings& around, const machine::DmaSpace& rng_memory)
       : reset_port(supply.power),
         debug_exit(supply.power),
         pci(around),
@@ -120,8 +121,8 @@ struct Mainboard::Sockets {
               GuestPhys{base}, bytes,
               static_cast<std::uint8_t>((reads ? machine::SHADOW_READS : 0) | (writes ? machine::SHADOW_WRITES : 0)));
         }),
-        rng(supply.memory),
-        rng_function("virtio-rng", rng, supply.memory) {}
+        rng(rng_memory),
+        rng_function("virtio-rng", rng, rng_memory) {}
   NullSink nowhere;
   std::unique_ptr<devices::Uart16550> uart;
   devices::PostCode post;
@@ -169,10 +170,12 @@ Result<void> Mainboard::assemble() {
     devices_.push_back(local_apics_.back().get());
   }
   TRY_VOID(plug_memory(layout::IOAPIC_BASE, layout::IOAPIC_SIZE, io_apic_, "IOAPIC"));
+  if (config_.iommu == IommuKind::Amd) TRY_VOID(plug_iommu());
 
   std::array<machine::IrqLine*, layout::PCI_GSI_COUNT> pci_lines{};
   for (unsigned pin = 0; pin < pci_lines.size(); ++pin) pci_lines[pin] = &io_apic_.input(layout::PCI_FIRST_GSI + pin);
-  sockets_ = std::make_unique<Sockets>(supply_, devices::PciSurroundings{memory_bus_, ports_, apic_bus_, pci_lines});
+  sockets_ = std::make_unique<Sockets>(supply_, devices::PciSurroundings{memory_bus_, ports_, apic_bus_, pci_lines},
+                                       dma(layout::VIRTIO_RNG_SLOT));
   if (legacy_) TRY_VOID(plug_legacy());
 
   // Serial port
@@ -272,7 +275,8 @@ void Mainboard::plug_piix() {
       [&io](unsigned line, bool level) { io.isa_bridge->set_pirq(layout::pirq_of_line(line), level); });
 }
 
-/// Who asked for all memory in advance does not want pages to come and go with what the guest has free.
+/// Behind no IOMMU, whatever else is: it is about guest-physical memory, and Linux tells it the addresses of its rings
+/// as such. Who asked for all memory in advance does not want pages to come and go with what the guest has free.
 void Mainboard::plug_balloon() {
   using devices::VirtioBalloon;
   Sockets& board = *sockets_;
@@ -286,8 +290,9 @@ void Mainboard::plug_balloon() {
 void Mainboard::plug_console() {
   Sockets& board = *sockets_;
   machine::CharSink& out = config_.console_output ? *config_.console_output : board.nowhere;
-  board.console = std::make_unique<devices::VirtioConsole>(supply_.memory, out);
-  board.console_function = std::make_unique<devices::VirtioPci>("virtio-console", *board.console, supply_.memory);
+  board.console = std::make_unique<devices::VirtioConsole>(dma(layout::VIRTIO_CONSOLE_SLOT), out);
+  board.console_function =
+      std::make_unique<devices::VirtioPci>("virtio-console", *board.console, dma(layout::VIRTIO_CONSOLE_SLOT));
   board.pci.plug(layout::VIRTIO_CONSOLE_SLOT, *board.console_function);
 }
 
@@ -296,8 +301,8 @@ Result<void> Mainboard::plug_ide() {
   const bool wanted = std::any_of(config_.disks.begin(), config_.disks.end(),
                                   [](const DiskConfig& disk) { return disk.interface == DiskInterface::Ide; });
   if (!legacy_ || (!wanted && !config_.firmware.present())) return {};
-  legacy_->ide =
-      std::make_unique<devices::IdeController>(isa_irq(layout::IDE1_IRQ), isa_irq(layout::IDE2_IRQ), supply_.memory);
+  legacy_->ide = std::make_unique<devices::IdeController>(isa_irq(layout::IDE1_IRQ), isa_irq(layout::IDE2_IRQ),
+                                                          dma(layout::PIIX_SLOT, 1));
   devices::IdeController& ide = *legacy_->ide;
   sockets_->pci.plug(layout::PIIX_SLOT, 1, ide);
   TRY_VOID(plug_port(layout::IDE1_PORT, 8, ide.channel(0), "IDE 1"));
@@ -371,6 +376,20 @@ Result<void> Mainboard::plug_firmware() {
   return {};
 }
 
+/// Before whatever is behind it. Its registers are saved and restored before functions are, which may want to use
+/// memory.
+Result<void> Mainboard::plug_iommu() {
+  iommu_ = std::make_unique<devices::AmdIommu>(supply_.memory, devices::pci::requester_id(layout::IOMMU_SLOT, 0));
+  iommu_function_ = std::make_unique<devices::AmdIommuFunction>(*iommu_, layout::IOMMU_BASE);
+  apic_bus_.set_remapper(*iommu_);
+  return plug_memory(layout::IOMMU_BASE, devices::amd_iommu::registers_bytes, *iommu_, "IOMMU");
+}
+
+/// Memory as a PCI function reaches it. ISA's DMA controllers and fw_cfg are no functions: no IOMMU is before them.
+machine::DmaSpace Mainboard::dma(unsigned slot, unsigned function) {
+  return {supply_.memory, iommu_.get(), devices::pci::requester_id(slot, function)};
+}
+
 Result<void> Mainboard::plug_pci() {
   devices::PciBus& pci = sockets_->pci;
   pci.set_reset_register(sockets_->reset_port);
@@ -379,13 +398,16 @@ Result<void> Mainboard::plug_pci() {
   if (!config_.engine_options.deterministic) pci.plug(layout::VIRTIO_RNG_SLOT, sockets_->rng_function);
   if (config_.balloon) plug_balloon();
   if (config_.console) plug_console();
+  if (iommu_function_) pci.plug(layout::IOMMU_SLOT, *iommu_function_);
   if (legacy_) plug_piix();
   TRY_VOID(plug_ide());
   TRY_VOID(plug_floppy());
-  TRY_VOID(disks_.fill(config_, pci,
-                       {supply_.memory, supply_.events, supply_.lock, supply_.pause_machine,
-                        legacy_ ? legacy_->ide.get() : nullptr, legacy_ ? legacy_->floppy.get() : nullptr}));
-  TRY_VOID(network_.fill(config_, pci, supply_.memory, supply_.lock));
+  TRY_VOID(
+      disks_.fill(config_, pci,
+                  {[this](unsigned slot) { return dma(slot); }, supply_.events, supply_.lock, supply_.pause_machine,
+                   legacy_ ? legacy_->ide.get() : nullptr, legacy_ ? legacy_->floppy.get() : nullptr}));
+  TRY_VOID(network_.fill(
+      config_, pci, [this](unsigned slot) { return dma(slot); }, supply_.lock));
   TRY_VOID(plug_port(layout::PCI_CONFIG_PORT, 8, pci, "PCI configuration"));
   if (config_.firmware.present()) TRY_VOID(plug_firmware());
   tell_of_floppies();

@@ -27,6 +27,8 @@
 #include "vm/tsc.h"
 
 namespace veneer::devices {
+class AmdIommu;
+class AmdIommuFunction;
 class Ps2Mouse;
 class Typist;
 class Vga;
@@ -106,6 +108,8 @@ class Mainboard final : public cpu::Board {
   Result<void> assemble();
   Result<void> plug_legacy();
   Result<void> plug_pci();
+  Result<void> plug_iommu();
+  machine::DmaSpace dma(unsigned slot, unsigned function = 0);
   Result<void> plug_test_devices();
   void plug_balloon();
   void plug_console();
@@ -125,6 +129,8 @@ class Mainboard final : public cpu::Board {
   machine::Bus ports_;
   machine::Bus memory_bus_;
   devices::ApicBus apic_bus_;
+  std::unique_ptr<devices::AmdIommu> iommu_;  // null: there is none
+  std::unique_ptr<devices::AmdIommuFunction> iommu_function_;
   DiskBay disks_;
   NetBay network_;
   std::unique_ptr<LegacyIo> legacy_;

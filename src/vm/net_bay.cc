@@ -64,17 +64,20 @@ struct NetBay::Bay {
 NetBay::NetBay() = default;
 NetBay::~NetBay() { stop(); }
 
-Result<void> NetBay::fill(const MachineConfig& config, devices::PciBus& bus, machine::GuestMemory& memory,
-                          machine::BoardLock& lock) {
+Result<void> NetBay::fill(const MachineConfig& config, devices::PciBus& bus,
+                          const std::function<machine::DmaSpace(unsigned slot)>& dma, machine::BoardLock& lock) {
   if (config.nets.size() > max_nets)
     return Error(fmt::format("a machine has at most {} network cards, not {}", max_nets, config.nets.size()));
   unsigned index = 0;
-  for (const NetConfig& wanted : config.nets) TRY_VOID(add(config, wanted, index++, bus, memory, lock));
+  for (const NetConfig& wanted : config.nets) {
+    TRY_VOID(add(config, wanted, index, bus, dma(slot_of(index)), lock));
+    ++index;
+  }
   return {};
 }
 
 Result<void> NetBay::add(const MachineConfig& config, const NetConfig& wanted, unsigned index, devices::PciBus& bus,
-                         machine::GuestMemory& memory, machine::BoardLock& lock) {
+                         const machine::DmaSpace& memory, machine::BoardLock& lock) {
   auto bay = std::make_unique<Bay>();
   bay->label = fmt::format("net{}", index);
   bay->config = wanted;

@@ -1,6 +1,7 @@
 // NetBay: the network cards of a machine and the links that lead from them into the host.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -8,7 +9,7 @@
 #include "base/result.h"
 #include "devices/pci/pci_bus.h"
 #include "machine/bus.h"
-#include "machine/guest_memory.h"
+#include "machine/dma_space.h"
 #include "net/card.h"
 #include "vm/config.h"
 
@@ -24,8 +25,9 @@ class NetBay {
 
   /// Opens the host's end of every network of the config and plugs its card into the bus. Errors are sentences for the
   /// user.
-  Result<void> fill(const MachineConfig& config, devices::PciBus& bus, machine::GuestMemory& memory,
-                    machine::BoardLock& lock);
+  /// `dma` is memory as function 0 of a slot reaches it.
+  Result<void> fill(const MachineConfig& config, devices::PciBus& bus,
+                    const std::function<machine::DmaSpace(unsigned slot)>& dma, machine::BoardLock& lock);
 
   /// Starts the links' threads, which carry nothing before resume(). Before the main thread is confined (net/link.h).
   Result<void> start();
@@ -51,7 +53,7 @@ class NetBay {
  private:
   struct Bay;
   Result<void> add(const MachineConfig& config, const NetConfig& wanted, unsigned index, devices::PciBus& bus,
-                   machine::GuestMemory& memory, machine::BoardLock& lock);
+                   const machine::DmaSpace& memory, machine::BoardLock& lock);
   Result<void> plug(const MachineConfig& config, std::unique_ptr<Bay> bay, devices::PciBus& bus);
 
   std::vector<std::unique_ptr<Bay>> bays_;

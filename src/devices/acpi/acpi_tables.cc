@@ -1,4 +1,4 @@
-// RSDP, XSDT, FADT, FACS, MADT, HPET, DSDT and SSDT as bytes.
+// RSDP, XSDT, FADT, FACS, MADT, HPET, IVRS, DSDT and SSDT as bytes.
 #include "devices/acpi/acpi_tables.h"
 
 #include <cstring>
@@ -260,6 +260,59 @@ std::vector<std::byte> hpet(const AcpiPlatform& platform) {
   return table("HPET", 1, std::as_bytes(std::span(&body, 1)));
 }
 
+/// I/O virtualization reporting structure (AMD's IOMMU specification, 48882, 5.2): one hardware definition block.
+std::vector<std::byte> ivrs(const AcpiPlatform& platform) {
+  const AcpiPlatform::AmdIommu& iommu = *platform.amd_iommu;
+  struct [[gnu::packed]] Definition {  // IVHD type 10h
+    std::uint8_t type = 0x10, flags = 0;
+    std::uint16_t length = 0;
+    std::uint16_t device_id;
+    std::uint16_t capability_offset;
+    std::uint64_t base;
+    std::uint16_t segment = 0;
+    std::uint16_t info = 0;      // MSI message 0
+    std::uint32_t features = 0;  // 31-30: HATS
+  };
+  static_assert(sizeof(Definition) == 24);
+  struct [[gnu::packed]] DeviceEntry {
+    std::uint8_t type;
+    std::uint16_t device_id;
+    std::uint8_t setting = 0;
+  };
+  struct [[gnu::packed]] SpecialDevice {
+    std::uint8_t type = 72;
+    std::uint16_t reserved = 0;
+    std::uint8_t setting;
+    std::uint8_t handle;
+    std::uint16_t source;
+    std::uint8_t variety;
+  };
+  static_assert(sizeof(DeviceEntry) == 4 && sizeof(SpecialDevice) == 8);
+  constexpr std::uint8_t RANGE_START = 3, RANGE_END = 4, IO_APIC = 1, HPET = 2;
+  // Of the I/O APIC: INIT, ExtINT, NMI, LINT0 and LINT1 pass, as they would without an IOMMU.
+  constexpr std::uint8_t ALL_PASS = 0xc7;
+
+  std::vector<std::byte> entries;
+  append(entries, DeviceEntry{RANGE_START, 0});
+  append(entries, DeviceEntry{RANGE_END, static_cast<std::uint16_t>(iommu.requester - 1)});
+  append(
+      entries,
+      SpecialDevice{
+          .setting = ALL_PASS, .handle = platform.io_apic_id, .source = iommu.io_apic_requester, .variety = IO_APIC});
+  if (platform.hpet_base != 0)
+    append(entries, SpecialDevice{.setting = 0, .handle = 0, .source = iommu.hpet_requester, .variety = HPET});
+
+  std::vector<std::byte> body;
+  append(body, std::uint32_t{2u << 5 | 48u << 8 | 64u << 15});  // addresses: 48 bits guest, 48 physical, 64 virtual
+  append(body, std::uint64_t{0});
+  Definition definition{.device_id = iommu.requester, .capability_offset = iommu.capability_offset, .base = iommu.base};
+  definition.length = static_cast<std::uint16_t>(sizeof definition + entries.size());
+  definition.features = std::uint32_t{iommu.host_levels} << 30;
+  append(body, definition);
+  body.insert(body.end(), entries.begin(), entries.end());
+  return table("IVRS", 2, body);
+}
+
 /// _CRS and _PRT of the PCI host bridge that the DSDT declares.
 std::vector<std::byte> ssdt(const AcpiPlatform& platform) {
   aml::Bytes resources = aml::resource_bus_numbers(0, 0);
@@ -322,6 +375,7 @@ Image build_image(const AcpiPlatform& platform, GuestPhys base) {
   std::vector<std::uint32_t> tables = {fadt_at + origin};
   for (const auto& bytes : {madt(platform), ssdt(platform)}) tables.push_back(piece.add(bytes));
   if (platform.hpet_base != 0) tables.push_back(piece.add(hpet(platform)));
+  if (platform.amd_iommu) tables.push_back(piece.add(ivrs(platform)));
   const auto add_root = [&](std::string_view signature, std::uint8_t size_bytes) {
     std::vector<std::byte> entries;
     for (const std::uint32_t at : tables) size_bytes == 4 ? append(entries, at) : append(entries, std::uint64_t{at});

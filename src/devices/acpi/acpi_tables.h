@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -48,6 +49,16 @@ struct AcpiPlatform {
   std::vector<Window> pci_memory32;
   std::vector<Window> pci_memory64;
   std::uint16_t pci_config_port = 0xcf8;
+
+  /// An AMD IOMMU, and whose requests reach it (PCI requester IDs).
+  struct AmdIommu {
+    std::uint16_t requester = 0;  ///< its own; all below it are behind it
+    std::uint16_t capability_offset = 0;
+    std::uint64_t base = 0;
+    std::uint8_t host_levels = 0;  ///< as its feature register has it (HATS)
+    std::uint16_t io_apic_requester = 0, hpet_requester = 0;
+  };
+  std::optional<AmdIommu> amd_iommu;
 
   bool has_display = false;  ///< VGA registers and memory answer
 

@@ -14,6 +14,7 @@ namespace veneer::devices {
 inline constexpr unsigned VIRTIO_F_INDIRECT_DESC = 28;
 inline constexpr unsigned VIRTIO_F_EVENT_IDX = 29;
 inline constexpr unsigned VIRTIO_F_VERSION_1 = 32;
+inline constexpr unsigned VIRTIO_F_ACCESS_PLATFORM = 33;
 
 /// Device types (chapter 5)
 inline constexpr std::uint16_t VIRTIO_TYPE_NETWORK = 1;

@@ -344,8 +344,8 @@ void VirtioNet::restore(machine::SnapshotReader& in) {
     *flag = in.get<std::uint8_t>() != 0;
   const auto count = in.get<std::uint16_t>();
   if (active_pairs_ < 1 || active_pairs_ > pairs_ || count > 2 * filter_addresses_max ||
-      (agreed_features_ &
-       ~(features() | bit(VIRTIO_F_INDIRECT_DESC) | bit(VIRTIO_F_EVENT_IDX) | bit(VIRTIO_F_VERSION_1))) != 0) {
+      (agreed_features_ & ~(features() | bit(VIRTIO_F_INDIRECT_DESC) | bit(VIRTIO_F_EVENT_IDX) |
+                            bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_F_ACCESS_PLATFORM))) != 0) {
     in.fail();
     return reset();
   }

@@ -94,7 +94,7 @@ void put_half(std::uint64_t& field, unsigned at, unsigned size_bytes, std::uint6
 }  // namespace
 
 VirtioPci::VirtioPci(std::string name, VirtioDevice& device, const machine::DmaSpace& memory)
-    : PciFunction(std::move(name), identity(device)), device_(device) {
+    : PciFunction(std::move(name), identity(device)), device_(device), translated_(memory.translated()) {
   for (unsigned i = 0; i < device.queue_count(); ++i) queues_.emplace_back(memory, device.queue_size_max(i));
   queue_vectors_.assign(queues_.size(), NO_VECTOR);
   add_bar(0, BarKind::Memory32, registers_bytes, registers_);
@@ -179,7 +179,9 @@ void VirtioPci::write_registers(std::uint64_t offset, unsigned size_bytes, std::
 }
 
 std::uint64_t VirtioPci::offered_features() const {
-  return device_.features() | bit(VIRTIO_F_INDIRECT_DESC) | bit(VIRTIO_F_EVENT_IDX) | bit(VIRTIO_F_VERSION_1);
+  const std::uint64_t features =
+      device_.features() | bit(VIRTIO_F_INDIRECT_DESC) | bit(VIRTIO_F_EVENT_IDX) | bit(VIRTIO_F_VERSION_1);
+  return translated_ ? features | bit(VIRTIO_F_ACCESS_PLATFORM) : features;
 }
 
 std::uint64_t VirtioPci::read_common(unsigned offset) const {

@@ -17,7 +17,9 @@
 
 namespace veneer::devices {
 
-/// BAR 0 has the registers, BAR 1 the MSI-X table. `device` outlives it.
+/// BAR 0 has the registers, BAR 1 the MSI-X table. `device` outlives it. Behind an IOMMU ACCESS_PLATFORM is offered
+/// (6.1), and the device's accesses are translated whether or not the driver accepts it: a driver that does not is one
+/// that uses guest-physical addresses, which the IOMMU lets through or not, as for any other device.
 class VirtioPci final : public PciFunction, public VirtioTransport {
  public:
   VirtioPci(std::string name, VirtioDevice& device, const machine::DmaSpace& memory);
@@ -52,6 +54,7 @@ class VirtioPci final : public PciFunction, public VirtioTransport {
   void reset_device();
 
   VirtioDevice& device_;
+  const bool translated_;  // an IOMMU stands before the device
   machine::RegisterWindow<VirtioPci> registers_{*this, &VirtioPci::read_registers, &VirtioPci::write_registers};
   std::vector<VirtQueue> queues_;
   std::vector<std::uint16_t> queue_vectors_;

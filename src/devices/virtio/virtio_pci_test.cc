@@ -98,6 +98,61 @@ TEST_F(VirtioPciTest, OffersVersion1) {
   EXPECT_EQ(read(4, 4) & 1u, 1u);
 }
 
+TEST_F(VirtioPciTest, OffersNoAccessPlatformWithoutAnIommu) {
+  write(0, 4, 1);
+  EXPECT_EQ(read(4, 4) & 2u, 0u);
+}
+
+/// Adds 64 KiB to addresses, and refuses those below 64 KiB.
+struct ShiftingTranslator final : machine::DmaTranslator {
+  std::optional<machine::DmaRun> translate(std::uint16_t, std::uint64_t address, std::uint64_t size_bytes,
+                                           machine::DmaAccess) override {
+    if (address < 64 * KiB) return std::nullopt;
+    return machine::DmaRun{GuestPhys{address - 64 * KiB}, size_bytes};
+  }
+};
+
+class VirtioPciBehindIommuTest : public VirtioPciTest {
+ protected:
+  VirtioPciBehindIommuTest() { EXPECT_TRUE(behind.read_config(0, 4) != 0); }
+  ShiftingTranslator iommu;
+  machine::DmaSpace space{ram, &iommu, 0x28};
+  VirtioRng source{space, [](std::span<std::byte> out) {
+                     std::ranges::fill(out, std::byte{0xcd});
+                     return true;
+                   }};
+  VirtioPci behind{"behind", source, space};
+};
+
+TEST_F(VirtioPciBehindIommuTest, ItsQueuesAreTranslated) {
+  VirtQueue& queue = behind.queue(0);
+  queue.setup() = {8, GuestPhys{0x1'1000}, GuestPhys{0x1'2000}, GuestPhys{0x1'3000}, true};
+  offer(0x1'8000, 100);  // writes to rings at 1000h and 2000h, behind the translation
+  auto chain = queue.pop();
+  ASSERT_TRUE(chain);
+  ASSERT_EQ(copy_to_chain(space, *chain, 0, std::vector<std::byte>(4, std::byte{0xcd})), 4u);
+  std::uint32_t value = 0;
+  ASSERT_TRUE(ram.read_value(GuestPhys{0x8000}, value));
+  EXPECT_EQ(value, 0xcdcdcdcdu);
+  queue.push(chain->head, 4);
+  EXPECT_EQ(used_length(), 4u);
+}
+
+TEST_F(VirtioPciBehindIommuTest, AQueueThatIsRefusedIsBroken) {
+  VirtQueue& queue = behind.queue(0);
+  queue.setup() = {8, GuestPhys{0x1000}, GuestPhys{0x2000}, GuestPhys{0x3000}, true};
+  EXPECT_FALSE(queue.pop());
+  EXPECT_TRUE(queue.broken());
+}
+
+TEST_F(VirtioPciBehindIommuTest, OffersAccessPlatform) {
+  bus.plug(9, behind);
+  behind.write_config(pci::BAR0, 4, 0xe100'0000);
+  behind.write_config(pci::COMMAND, 2, pci::COMMAND_MEMORY);
+  memory.write(0xe100'0000, 4, 1);
+  EXPECT_EQ(memory.read(0xe100'0004, 4) & 2u, 2u);
+}
+
 TEST_F(VirtioPciTest, AcceptsFeatures) {
   negotiate();
   EXPECT_EQ(read(20, 1) & FEATURES_OK, FEATURES_OK);
