@@ -2,8 +2,8 @@
 #include "cpu/bt/engine_impl.h"
 #include "cpu/bt/vcpu.h"
 
-#ifdef VENEER_TSAN
-extern "C" __attribute__((tls_model("initial-exec"))) __thread volatile char veneer_vectors_live;  // tsan_calls.S
+#ifdef VENEER_SANITIZED
+extern "C" __attribute__((tls_model("initial-exec"))) __thread volatile char veneer_vectors_live;  // sanitizer_calls.S
 #endif
 
 namespace veneer::cpu::bt {
@@ -11,7 +11,7 @@ namespace {
 
 /// The guest's registers are in the host's from now on, or no more: for a sanitizer's runtime, which uses them too.
 void vectors_live([[maybe_unused]] bool live) {
-#ifdef VENEER_TSAN
+#ifdef VENEER_SANITIZED
   veneer_vectors_live = live;
 #endif
 }

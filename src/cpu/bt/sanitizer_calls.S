@@ -1,9 +1,10 @@
-// The thread sanitizer's runtime, called from register-only code. Only in builds with that sanitizer.
+// The sanitizers' runtime, called from register-only code. Only in builds with a sanitizer.
 //
-// The runtime uses vector registers, and register-only code runs while the guest's are live (docs/engine.md, "The two
+// It uses vector registers, and register-only code runs while the guest's are live (docs/engine.md, "The two
 // kinds of C++"). The linker sends every call of the routines below here (--wrap, CMakeLists.txt reads this list):
 // where the guest's registers are not live on this thread it goes on at once, else it saves and restores them. So the
-// sanitizer sees all C++ of the engine; what it cannot see is translated code.
+// sanitizer sees all C++ of the engine; what it cannot see is translated code. What only reports a finding and ends the
+// process is not among them, nor is ASan's detect_stack_use_after_return=1, which is off by default and stays so.
 
 #define VECTOR_STATE 0xe6               /* XCR0: SSE, AVX, opmask, upper ZMM; the runtime has no use for x87 */
 #define XSAVE_BYTES 2752                /* up to 2,688 with AVX-512 in the standard format */
@@ -84,6 +85,7 @@ __wrap_\name:
         .size   __wrap_\name, . - __wrap_\name
 .endm
 
+#ifdef VENEER_TSAN
         CALL    __tsan_func_entry
         CALL    __tsan_func_exit
         CALL_AT __tsan_read1, rsi
@@ -134,6 +136,13 @@ __wrap_\name:
         CALL    __tsan_atomic_signal_fence
         CALL    __tsan_acquire
         CALL    __tsan_release
+#else
+        // A class that this place has not seen yet (-fsanitize=vptr); it comes back when all is well.
+        CALL    __ubsan_handle_dynamic_type_cache_miss_abort
+        CALL    __asan_handle_no_return
+        CALL    __asan_poison_stack_memory
+        CALL    __asan_unpoison_stack_memory
+#endif
         CALL    memcpy
         CALL    memmove
         CALL    memset
