@@ -53,7 +53,8 @@ DriveFiles::~DriveFiles() {
   std::filesystem::remove_all(folder_, ignored);
 }
 
-Bench::Bench(const DriveFiles& files, bool firmware) : has_firmware(firmware) {
+Bench::Bench(const DriveFiles& files, bool firmware, bool iommu) : has_firmware(firmware), has_iommu(iommu) {
+  if (iommu) config_.iommu = vm::IommuKind::Amd;
   config_.name = "fuzz";
   config_.cpus = 2;
   config_.memory_bytes = ram_end;

@@ -53,7 +53,7 @@ class Bench {
   static constexpr std::uint64_t data = 0x20'0000, data_bytes = 0x10'0000;
   static constexpr std::uint64_t ram_end = 0x80'0000, high_ram = 0x1'0000'0000, high_ram_bytes = 0x10'0000;
 
-  Bench(const DriveFiles& files, bool firmware);
+  Bench(const DriveFiles& files, bool firmware, bool iommu);
   ~Bench();
 
   // What a guest can do. Every call is one access.
@@ -108,6 +108,7 @@ class Bench {
   /// A display of its own, as the board's pictures are not for guests to ask for.
   devices::Vga screen;
   bool has_firmware;
+  bool has_iommu;
   /// The devices are not in the state that the drivers left them in.
   bool was_reset = false;
   /// What the cards sent and took.

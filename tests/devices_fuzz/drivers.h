@@ -27,6 +27,8 @@ class Driver {
 std::unique_ptr<Driver> make_access_driver();
 /// Interrupt controllers from the processor's side, timers, the passing of time.
 std::unique_ptr<Driver> make_interrupt_driver();
+/// On boards that have an IOMMU.
+std::unique_ptr<Driver> make_iommu_driver();
 std::unique_ptr<Driver> make_virtio_driver();
 std::unique_ptr<Driver> make_nvme_driver();
 std::unique_ptr<Driver> make_e1000_driver();

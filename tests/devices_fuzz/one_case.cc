@@ -57,7 +57,7 @@ std::string describe_balloon(Bench& bench) {
                      counters.reports);
 }
 
-std::vector<std::unique_ptr<Driver>> all_drivers(bool firmware) {
+std::vector<std::unique_ptr<Driver>> all_drivers(bool firmware, bool iommu) {
   std::vector<std::unique_ptr<Driver>> drivers;
   drivers.push_back(make_access_driver());
   drivers.push_back(make_interrupt_driver());
@@ -71,6 +71,7 @@ std::vector<std::unique_ptr<Driver>> all_drivers(bool firmware) {
   drivers.push_back(make_network_driver());
   drivers.push_back(make_host_driver());
   drivers.push_back(make_state_driver());
+  if (iommu) drivers.push_back(make_iommu_driver());
   if (firmware) {
     drivers.push_back(make_firmware_driver());
     drivers.push_back(make_display_driver());
@@ -93,8 +94,9 @@ void run_case(const DriveFiles& files, Choices& choices, unsigned steps) {
   (void)prepared;
   running = "making the board";
   watch(step_seconds);
-  Bench bench(files, !choices.one_in(4));
-  const std::vector<std::unique_ptr<Driver>> drivers = all_drivers(bench.has_firmware);
+  const bool firmware = !choices.one_in(4);
+  Bench bench(files, firmware, choices.one_in(2));
+  const std::vector<std::unique_ptr<Driver>> drivers = all_drivers(bench.has_firmware, bench.has_iommu);
   choices.set_tameness(choices.pick({1u, 4u, 32u}));
   // A few drivers have most of a case, so that it gets somewhere.
   std::array<std::size_t, 3> favourites{};
