@@ -12,7 +12,7 @@ import termios
 import time
 import unittest
 
-from guest import GUEST_DIR, PROMPT, SCALE, VENEER, Guest, veneer_command
+from guest import GUEST_DIR, PROMPT, SANITIZED_NOTE, SCALE, VENEER, Guest, veneer_command
 
 
 class Console(unittest.TestCase):
@@ -324,7 +324,7 @@ class Refusals(unittest.TestCase):
         self.assertEqual(done.returncode, status, done.stderr)
         self.assertEqual(done.stdout, "")
         lines = [line for line in done.stderr.splitlines() if line.startswith("veneer: ")]
-        lines = [line for line in lines if not line.startswith(("veneer: engine: ", "veneer: sandbox: this build has sanitizers"))]
+        lines = [line for line in lines if not line.startswith(("veneer: engine: ", SANITIZED_NOTE))]
         self.assertEqual(len(lines), 1, f"one message expected:\n{done.stderr}")
         for word in words:
             self.assertIn(word, lines[0])

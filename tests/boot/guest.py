@@ -20,6 +20,7 @@ LOG_DIR = os.environ.get("VENEER_CONSOLE_LOGS")
 ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[^\[])")
 CUT_ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*)?\Z")
 PROMPT = r"veneer:[^\n]*# "
+SANITIZED_NOTE = "veneer: sandbox: this build has sanitizers"
 
 
 class Failed(AssertionError):
@@ -126,8 +127,9 @@ class Guest:
                 self._new_output.wait(min(left, 1))
 
     def stderr(self):
+        """What it said; without the word of a sanitized build on its sandbox, which is not about the machine."""
         self._stderr_file.seek(0)
-        return self._stderr_file.read()
+        return "".join(line for line in self._stderr_file.read().splitlines(True) if SANITIZED_NOTE not in line)
 
     def story(self):
         """The end of the console and of stderr, for messages."""
