@@ -1,4 +1,5 @@
 """Memory that a guest gives back to its host: free pages that it reports, the balloon, what the monitor says of both."""
+import hashlib
 import os
 import re
 import time
@@ -122,6 +123,26 @@ class Balloon(WithMemory):
             self.assertEqual(len(re.findall(r"(?m)^[0-9a-f]{32}", output)), 1, output)
             self.assertGreater(int(re.search(r"(?m)^(\d+)$", output)[1]), 4)
             self.assertEqual(console.run("dmesg | grep -E 'BUG:|Oops|stall|lockup|Killed'")[1], "")
+
+    def test_disks_read_right_while_pages_come_and_go(self):
+        contents = os.urandom(64 * MIB)
+        path = os.path.join(self.runtime.name, "disk")
+        with open(path, "wb") as file:
+            file.write(contents)
+        with self.begin(*FULL, "--cpus", "2", "--disk", f"{path},format=raw,readonly") as console:
+            # Through the page cache, whose pages the balloon takes and gives, and past it.
+            console.type("while :; do echo 3 >/proc/sys/vm/drop_caches; md5sum </dev/vda; "
+                         "dd if=/dev/vda bs=4M iflag=direct 2>/dev/null | md5sum; done >/tmp/sums &\n")
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                for size in ("160M", "512M"):
+                    self.balloon(size)
+                    time.sleep(0.3)
+            self.balloon("512M")
+            output = console.run("kill %1; sort -u /tmp/sums; wc -l </tmp/sums", 120)[1]
+            self.assertEqual(set(re.findall(r"(?m)^[0-9a-f]{32}", output)), {hashlib.md5(contents).hexdigest()})
+            self.assertGreater(int(re.search(r"(?m)^(\d+)$", output)[1]), 4)
+            self.assertEqual(console.run("dmesg | grep -E 'BUG:|Oops|stall|lockup|Killed|I/O error'")[1], "")
 
     def test_a_saved_machine_has_it(self):
         saved = os.path.join(self.runtime.name, "saved")
