@@ -1,11 +1,12 @@
 """Linux's driver for AMD's IOMMU (Debian's cloud kernel has none: this is the generic one): disks, network, interrupts.
 
-By hand: guest/build_demo.sh and guest/build_generic.sh build/guest, then as boot_test.py.
+By hand: guest/build_demo.sh, guest/build_generic.sh and guest/build_disks.sh build/guest, then as boot_test.py.
 """
+import shutil
 import tempfile
 import unittest
 
-from guest import GUEST_DIR, Guest
+from guest import GUEST_DIR, VENEER, Guest
 from network_test import wait_for_address
 from state_test import WithSaved
 
@@ -75,6 +76,20 @@ class Linux(unittest.TestCase):
         self.assertIn("inet 10.0.2.15/24", wait_for_address(guest))
         self.assertIn("3 packets received", guest.run("ping -c 3 -i 0.2 -s 4000 10.0.2.2")[1])
         self.check(guest)
+
+
+class Firmware(unittest.TestCase):
+    """While the IOMMU is off it lets everybody pass: SeaBIOS' virtio driver, and a kernel without a driver for it."""
+
+    def test_seabios(self):
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(f"{GUEST_DIR}/boot.img", f"{folder}/disk")
+            flags = ["--iommu", "amd", "--disk", f"{folder}/disk,format=raw", "--no-reboot"]
+            with Guest(command=[VENEER, "run", *flags]) as guest:
+                guest.boot(200)
+                self.assertEqual(guest.run("[ -b /dev/vda ] && dmesg | grep -c AMD-Vi"), (1, "0"))
+                guest.type("poweroff\n")
+                self.assertEqual(guest.wait(), 0)
 
 
 class Saved(WithSaved):
