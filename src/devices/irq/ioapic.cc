@@ -62,16 +62,20 @@ void IoApic::set_pin(unsigned pin, bool level) {
   const bool rose = level && !(lines_ & line);
   lines_ = level ? lines_ | line : lines_ & ~line;
   const std::uint64_t entry = redirection_[pin];
-  if (entry & level_triggered)
-    service_level(pin);
-  else if (rose && !(entry & masked))  // an edge on a masked pin is not held (82093AA 3.2.4, "Interrupt Mask")
+  if (entry & level_triggered) {
+    if (rose) service_level(pin);
+  } else if (rose && !(entry & masked)) {  // an edge on a masked pin is not held (82093AA 3.2.4, "Interrupt Mask")
     send(pin);
+  }
 }
 
 void IoApic::service_level(unsigned pin) {
   std::uint64_t& entry = redirection_[pin];
   if (!(entry & level_triggered) || (entry & (masked | remote_irr)) || !(lines_ & bit(pin))) return;
-  if (send(pin)) entry |= remote_irr;
+  if (send(pin))
+    entry |= remote_irr;
+  else
+    brake_.try_later();  // nobody takes it now, as hardware's bus would go on asking
 }
 
 bool IoApic::send(unsigned pin) {

@@ -193,6 +193,27 @@ TEST_F(IoApicTest, StormLeavesTheGuestAloneForAWhile) {
   EXPECT_EQ(cpu0.acknowledge(), 0x34);
 }
 
+TEST_F(IoApicTest, LevelThatNobodyTakesIsOfferedAgain) {
+  cpu0.write(0xf0, 4, 0xff);  // disabled by software
+  route(4, 0x34 | LEVEL, 0);
+  io_apic.input(4).set(true);
+  EXPECT_FALSE(get(0x18) & REMOTE_IRR);
+  cpu0.write(0xf0, 4, 0x1ff);
+  timers.advance(StormBrake::pause_ns);
+  EXPECT_EQ(cpu0.acknowledge(), 0x34);
+}
+
+TEST_F(IoApicTest, LevelThatIsSetAgainIsNoNewInterrupt) {
+  route(4, 0x34 | LEVEL, 0);
+  io_apic.input(4).set(true);
+  for (std::uint32_t ended = 0; ended < StormBrake::length; ++ended) {
+    cpu0.acknowledge();
+    cpu0.write(EOI, 4, 0);
+  }
+  io_apic.input(4).set(true);  // as a device does whose state is restored
+  EXPECT_FALSE(cpu0.interrupt_pending());
+}
+
 TEST_F(IoApicTest, LineThatFallsInBetweenIsNoStorm) {
   route(4, 0x34 | LEVEL, 0);
   for (std::uint32_t round = 0; round <= StormBrake::length; ++round) {

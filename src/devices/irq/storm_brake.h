@@ -34,9 +34,12 @@ class StormBrake {
     ends = line_is_up ? ends + 1 : 0;
     if (ends < length) return true;
     ends = 0;
-    pause_->arm(clock_.now_ns() + pause_ns);
+    try_later();
     return false;
   }
+
+  /// What an input has asked for was not taken: ask_again will be called.
+  void try_later() { pause_->arm(clock_.now_ns() + pause_ns); }
 
   void reset() {
     ends_with_line_up_.assign(ends_with_line_up_.size(), 0);

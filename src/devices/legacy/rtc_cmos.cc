@@ -13,7 +13,8 @@ constexpr std::int64_t ns_per_s = 1'000'000'000;
 constexpr std::int64_t seconds_per_day = 86'400;
 // Nanoseconds in 64 bits hold 1970 to 2262; the clock stops short of the end.
 constexpr std::int64_t last_second = 9'000'000'000;
-constexpr std::int64_t widest_offset_ns = 7'300'000'000 * ns_per_s;
+constexpr std::int64_t latest_ns = 9'200'000'000 * ns_per_s;  // years after the last second that a guest can set
+constexpr std::int64_t widest_offset_ns = last_second * ns_per_s;  // of a host whose clock says 1970
 
 enum Index : std::uint8_t {
   SECONDS = 0,
@@ -298,6 +299,7 @@ void RtcCmos::restore(machine::SnapshotReader& in) {
     in.fail();
     offset_ns_ = 0;
   }
+  offset_ns_ = std::min(offset_ns_, latest_ns - clock_.wall_ns());  // another host's clock may be later
   flags_ = in.get<std::uint8_t>() & interrupt_bits;
   periodic_start_ns_ = clock_.now_ns() - in.get<std::uint64_t>();
   seen_period_ = 0;

@@ -5,6 +5,7 @@
 
 #include "base/manual_timers.h"
 #include "devices/testing/fakes.h"
+#include "machine/snapshot.h"
 
 namespace veneer::devices {
 namespace {
@@ -225,6 +226,24 @@ TEST_F(RtcCmosTest, ResetKeepsMemoryAndEndsInterrupts) {
   rtc.reset();
   EXPECT_FALSE(irq.level);
   EXPECT_EQ(get(0x40), 0x5a);
+}
+
+TEST_F(RtcCmosTest, TheFarthestDateIsItsOwnStateOnAnyHost) {
+  ManualTimers at_1970;
+  RtcCmos first{irq, at_1970};
+  const auto write = [&](std::uint8_t index, std::uint8_t value) { out8(first, 0, index), out8(first, 1, value); };
+  write(B, SET | H24);
+  write(CENTURY, 0x99);
+  write(B, H24);
+  machine::SnapshotWriter out;
+  first.save(out);
+  machine::SnapshotReader same(out.data());
+  first.restore(same);
+  EXPECT_TRUE(same.ok());
+  machine::SnapshotReader elsewhere(out.data());
+  rtc.restore(elsewhere);
+  EXPECT_TRUE(elsewhere.ok());
+  EXPECT_EQ(get(CENTURY), 0x22);
 }
 
 }  // namespace
