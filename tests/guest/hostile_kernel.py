@@ -99,7 +99,7 @@ def run(cpus, seconds, seed, storms=STORMS, flags=(), silence=60, allow_mib=0, v
     """Runs the kernel for so long. Fails: an end of its own, a finding of a sanitizer, no sign of life, memory without
     bound or still growing in the second half, no end when told to."""
     report = Report()
-    longest = min(silence * SCALE, max(8, seconds / 2))  # a kernel that is silent for longer tested too little
+    longest = min(silence * SCALE, max(15, seconds / 2))  # seconds; silent for longer, it tests too little
     with tempfile.TemporaryDirectory() as folder:
         kernel = build(folder, seed, storms)
         with Guest("--memory", "64M", "--cpus", str(cpus), *flags, kernel=kernel, initrd="", cmdline="",
