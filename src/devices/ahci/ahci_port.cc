@@ -119,6 +119,7 @@ void AhciPort::write_control(std::uint32_t value) {
     serr_ |= SERR_N;
   } else {
     connect();
+    run();  // what was issued while there was no link
   }
   host_.port_changed();
 }

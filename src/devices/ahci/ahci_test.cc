@@ -311,6 +311,15 @@ TEST_F(AhciTest, ComresetBringsTheDriveBack) {
   EXPECT_FALSE(get(0, PxIS) & IS_PCS);
 }
 
+TEST_F(AhciTest, CommandIssuedWithoutALinkIsDoneWhenThereIsOne) {
+  set(0, PxSCTL, 1);
+  put(0, 0, command(FLUSH), {});
+  set(0, PxCI, 1);
+  EXPECT_EQ(get(0, PxCI), 1u);
+  set(0, PxSCTL, 0);
+  EXPECT_EQ(get(0, PxCI), 0u);
+}
+
 TEST_F(AhciTest, SoftwareResetEndsWithTheSignature) {
   std::array<std::uint8_t, 20> control = {FIS_H2D};
   control[15] = SRST;
