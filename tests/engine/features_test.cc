@@ -204,6 +204,17 @@ TEST_P(Features, EachWorksWhenItIsOn) {
   }
 }
 
+// 5-level paging, VMX, SMX, key locker, protection keys, CET, user interrupts, and what nobody has defined.
+TEST_P(Features, WhatIsOfferedByNoModelCannotBeSwitchedOn) {
+  const CpuidPolicy cpuid = processor("host");
+  for (const unsigned bit : {12u, 13u, 14u, 15u, 19u, 22u, 23u, 24u, 25u, 26u, 27u, 28u, 29u, 30u, 31u})
+    EXPECT_EQ(outcome(cpuid, cr4(std::uint64_t{1} << bit)), VECTOR_GP) << "CR4 bit " << bit;
+  EXPECT_EQ(outcome(cpuid, insn({0x0f, 0x01, 0xee})), VECTOR_UD) << "RDPKRU";
+  EXPECT_EQ(outcome(cpuid, insn({0x0f, 0x01, 0xef})), VECTOR_UD) << "WRPKRU";
+  EXPECT_EQ(outcome(cpuid, insn({0xf3, 0x0f, 0x01, 0xe8})), VECTOR_UD) << "SETSSBSY";
+  EXPECT_EQ(outcome(cpuid, insn({0x0f, 0x01, 0xc1})), no_vector) << "VMCALL is KVM's hypercall";
+}
+
 // LZCNT of 1 is 31, BSR of 1 is 0; TZCNT of 0 is 32, BSF of 0 leaves its destination alone.
 TEST_P(Features, LzcntIsBsr) {
   if (!host_features(1).test(static_cast<std::size_t>(LZCNT))) GTEST_SKIP() << "host without LZCNT";
