@@ -2,8 +2,8 @@
 //
 // State: three counters (mode, counts, latches, phase), port 61h.
 // Missing: ticks that the host was too late for are not made up.
-// Differs from the spec: a count written while modes 2 and 3 run starts at once, not at the end of the period;
-//   OUT of counter 0 is a short low pulse before each interrupt edge; it interrupts at most at 10 kHz.
+// Differs from the spec: OUT of counter 0 is a short low pulse before each interrupt edge; it interrupts at most
+//   at 10 kHz.
 // Spec: Intel 8254 data sheet 231164-005; port 61h: 82371AB (PIIX4) data sheet 4.2.4 (NMI status and control).
 #pragma once
 
@@ -46,6 +46,10 @@ class PitCounter {
 
   void load(std::uint16_t count, std::uint64_t now_ns);
   void start(std::uint64_t now_ns);
+  void change_over();
+  /// The same counter behind a change of its count that has come by now_ns.
+  PitCounter changed() const;
+  bool change_is_due(std::uint64_t now_ns) const { return changes_ns_ <= now_ns; }
   bool counting() const;
   bool one_shot_by_gate() const { return mode_ == 1 || mode_ == 5; }
   std::uint64_t elapsed_ticks(std::uint64_t now_ns) const;
@@ -68,6 +72,8 @@ class PitCounter {
   std::uint16_t running_count_ = 0;   ///< what the counting element was loaded with
   std::uint8_t write_low_ = 0;
   std::uint64_t started_ns_ = 0;     ///< when the counting element was loaded
+  /// Modes 2 and 3: when a count that was written meanwhile is loaded.
+  std::uint64_t changes_ns_ = never;
   std::uint64_t stopped_ticks_ = 0;  ///< ticks counted when the gate closed (modes 0, 2, 3, 4)
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/manual_timers.h"
 #include "devices/testing/fakes.h"
+#include "machine/snapshot.h"
 
 namespace veneer::devices {
 namespace {
@@ -268,6 +269,76 @@ TEST_F(Pit8254Test, Mode3OutputIsASquareWave) {
   EXPECT_FALSE(out2());
   timers.set_now(ticks(1000));
   EXPECT_TRUE(out2());
+}
+
+TEST_F(Pit8254Test, Mode2TakesANewCountAtTheEndOfItsPeriod) {
+  gate2(true);
+  program(2, 2, 1000);
+  timers.set_now(ticks(400));
+  out8(pit, 2, 100);
+  out8(pit, 2, 0);
+  EXPECT_EQ(read(2), 600);
+  out8(pit, CONTROL, 0xe8);  // read back the status of counter 2
+  EXPECT_EQ(in8(pit, 2) & 0x40, 0x40) << "the new count is not loaded";
+  timers.set_now(ticks(999));
+  EXPECT_FALSE(out2());
+  timers.set_now(ticks(1000) + ticks(98));
+  EXPECT_TRUE(out2());
+  timers.set_now(ticks(1000) + ticks(99));
+  EXPECT_FALSE(out2());
+  out8(pit, CONTROL, 0xe8);
+  EXPECT_EQ(in8(pit, 2) & 0x40, 0);
+}
+
+TEST_F(Pit8254Test, Mode3TakesANewCountAtTheEndOfItsHalf) {
+  gate2(true);
+  program(2, 3, 1000);
+  timers.set_now(ticks(100));
+  out8(pit, 2, 40);
+  out8(pit, 2, 0);
+  timers.set_now(ticks(499));
+  EXPECT_TRUE(out2());
+  timers.set_now(ticks(500));
+  EXPECT_FALSE(out2());
+  timers.set_now(ticks(500) + ticks(19));
+  EXPECT_FALSE(out2());
+  timers.set_now(ticks(500) + ticks(20));
+  EXPECT_TRUE(out2());
+  timers.set_now(ticks(500) + ticks(40));
+  EXPECT_FALSE(out2());
+}
+
+TEST_F(Pit8254Test, InterruptsFollowANewCount) {
+  program(0, 3, 60'000);
+  irq.rises = 0;
+  timers.set_now(ticks(10'000));
+  out8(pit, 0, 20'000 & 0xff);
+  out8(pit, 0, 20'000 >> 8);
+  timers.set_now(ticks(30'000) + ticks(10'000) - 2);  // each rounds up
+  EXPECT_EQ(irq.rises, 0u);
+  timers.set_now(ticks(30'000) + ticks(10'000));
+  EXPECT_EQ(irq.rises, 1u);
+  timers.set_now(ticks(30'000) + ticks(50'000));
+  EXPECT_EQ(irq.rises, 3u);
+}
+
+TEST_F(Pit8254Test, ANewCountThatWaitsIsSaved) {
+  gate2(true);
+  program(2, 2, 1000);
+  timers.set_now(ticks(400));
+  out8(pit, 2, 100);
+  out8(pit, 2, 0);
+  machine::SnapshotWriter out;
+  pit.save(out);
+  pit.reset();
+  timers.set_now(ticks(500));
+  machine::SnapshotReader in(out.data());
+  pit.restore(in);
+  ASSERT_TRUE(in.ok());
+  timers.set_now(ticks(1100));
+  EXPECT_EQ(read(2), 100);
+  timers.set_now(ticks(1150));
+  EXPECT_EQ(read(2), 50);
 }
 
 TEST_F(Pit8254Test, ClosedGateHoldsMode3High) {

@@ -41,6 +41,7 @@ void PitCounter::write_control(std::uint8_t control, std::uint64_t now_ns) {
   count_latched_ = status_latched_ = false;
   stopped_ticks_ = 0;
   started_ns_ = now_ns;
+  changes_ns_ = never;
 }
 
 void PitCounter::write_count(std::uint8_t value, std::uint64_t now_ns) {
@@ -65,20 +66,42 @@ void PitCounter::write_count(std::uint8_t value, std::uint64_t now_ns) {
 }
 
 void PitCounter::load(std::uint16_t count, std::uint64_t now_ns) {
+  if (change_is_due(now_ns)) change_over();
+  const bool runs = periodic() && loaded_ && gate_;
   count_register_ = count;
   loaded_ = true;
   // Modes 1 and 5 take the count with the next trigger.
-  if (!one_shot_by_gate()) start(now_ns);
+  if (one_shot_by_gate()) return;
+  if (!runs) return start(now_ns);
+  // Modes 2 and 3 finish the period or the half of it ("Writing a new count while counting").
+  const std::uint64_t period = initial_count(), elapsed = elapsed_ticks(now_ns), phase = elapsed % period;
+  const std::uint64_t high_half = (period + 1) / 2;
+  const std::uint64_t left = mode_ == 3 && phase < high_half ? high_half - phase : period - phase;
+  changes_ns_ = started_ns_ + ns_until(elapsed + left);
 }
 
 void PitCounter::start(std::uint64_t now_ns) {
   running_count_ = count_register_;
   started_ns_ = now_ns;
   stopped_ticks_ = 0;
+  changes_ns_ = never;
+}
+
+void PitCounter::change_over() {
+  const bool low_half = ticks_in(changes_ns_ - started_ns_) % initial_count() != 0;  // mode 3 only
+  start(changes_ns_);
+  if (low_half) started_ns_ -= ns_until((initial_count() + 1) / 2);  // may wrap below zero; only differences are used
+}
+
+PitCounter PitCounter::changed() const {
+  PitCounter later = *this;
+  later.change_over();
+  return later;
 }
 
 void PitCounter::set_gate(bool gate, std::uint64_t now_ns) {
   if (gate == gate_) return;
+  if (change_is_due(now_ns)) change_over();
   if (!gate) stopped_ticks_ = elapsed_ticks(now_ns);
   gate_ = gate;
   if (!gate || !loaded_) return;
@@ -106,6 +129,7 @@ std::uint64_t PitCounter::elapsed_ticks(std::uint64_t now_ns) const {
 }
 
 bool PitCounter::out(std::uint64_t now_ns) const {
+  if (change_is_due(now_ns)) return changed().out(now_ns);
   const bool idle = mode_ != 0;  // OUT after the control word
   if (!counting()) return idle;
   const std::uint64_t count = initial_count();
@@ -124,6 +148,7 @@ bool PitCounter::out(std::uint64_t now_ns) const {
 }
 
 std::uint64_t PitCounter::next_rise_ns(std::uint64_t now_ns) const {
+  if (change_is_due(now_ns)) return changed().next_rise_ns(now_ns);
   if (!counting() || (!gate_ && !one_shot_by_gate())) return never;
   const std::uint64_t count = initial_count();
   const std::uint64_t elapsed = elapsed_ticks(now_ns);
@@ -131,10 +156,12 @@ std::uint64_t PitCounter::next_rise_ns(std::uint64_t now_ns) const {
   if (periodic()) rise = (elapsed / count + 1) * count;
   if (mode_ >= 4) rise = count + 1;
   if (rise <= elapsed) return never;
-  return started_ns_ + ns_until(rise);
+  const std::uint64_t rise_ns = started_ns_ + ns_until(rise);
+  return rise_ns > changes_ns_ ? changed().next_rise_ns(changes_ns_) : rise_ns;
 }
 
 std::uint16_t PitCounter::counting_element(std::uint64_t now_ns) const {
+  if (change_is_due(now_ns)) return changed().counting_element(now_ns);
   const std::uint64_t count = initial_count();
   if (!counting()) return count_register_;
   const std::uint64_t elapsed = elapsed_ticks(now_ns);
@@ -161,8 +188,9 @@ void PitCounter::latch_count(std::uint64_t now_ns) {
 
 void PitCounter::latch_status(std::uint64_t now_ns) {
   if (status_latched_) return;
+  const bool null_count = !loaded_ || (changes_ns_ != never && !change_is_due(now_ns));
   status_latch_ =
-      static_cast<std::uint8_t>((out(now_ns) ? 0x80u : 0u) | (loaded_ ? 0u : 0x40u) |
+      static_cast<std::uint8_t>((out(now_ns) ? 0x80u : 0u) | (null_count ? 0x40u : 0u) |
                                 (static_cast<unsigned>(access_) << 4) | (unsigned{mode_} << 1) | (bcd_ ? 1u : 0u));
   status_latched_ = true;
 }
@@ -186,6 +214,7 @@ std::uint8_t PitCounter::read_count(std::uint64_t now_ns) {
 }
 
 void PitCounter::save(machine::SnapshotWriter& out, std::uint64_t now_ns) const {
+  if (change_is_due(now_ns)) return changed().save(out, now_ns);
   for (const std::uint8_t value : {mode_, static_cast<std::uint8_t>(access_), status_latch_, write_low_})
     out.put(value);
   for (const bool flag :
@@ -193,6 +222,7 @@ void PitCounter::save(machine::SnapshotWriter& out, std::uint64_t now_ns) const 
     out.put(static_cast<std::uint8_t>(flag));
   for (const std::uint16_t value : {count_latch_, count_register_, running_count_}) out.put(value);
   out.put(now_ns - started_ns_);
+  out.put(changes_ns_ == never ? never : changes_ns_ - now_ns);
   out.put(stopped_ticks_);
 }
 
@@ -204,12 +234,14 @@ void PitCounter::restore(machine::SnapshotReader& in, std::uint64_t now_ns) {
     *flag = in.get<std::uint8_t>() != 0;
   for (std::uint16_t* value : {&count_latch_, &count_register_, &running_count_}) in.get(*value);
   started_ns_ = now_ns - in.get<std::uint64_t>();
+  const auto until_change_ns = in.get<std::uint64_t>();
   in.get(stopped_ticks_);
   if (mode_ > 5 || access > 3) {
     in.fail();
     mode_ = 0;
     access = 3;
   }
+  changes_ns_ = periodic() && until_change_ns <= ns_until(0x10000) ? now_ns + until_change_ns : never;
   access_ = static_cast<Access>(access);
 }
 
