@@ -220,6 +220,7 @@ void Uart16550::set_modem_lines() {
 }
 
 void Uart16550::reset() {
+  const bool had_no_room = receive_room() == 0;
   fifo_head_ = fifo_count_ = 0;
   divisor_ = 0;
   ier_ = fcr_ = lcr_ = mcr_ = scr_ = 0;
@@ -227,6 +228,7 @@ void Uart16550::reset() {
   msr_ = MSR_DCD | MSR_DSR | MSR_CTS;
   transmitter_empty_irq_ = false;
   update();
+  if (had_no_room && room_callback_) room_callback_();
 }
 
 void Uart16550::save(machine::SnapshotWriter& out) const {

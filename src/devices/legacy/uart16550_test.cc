@@ -76,6 +76,16 @@ TEST_F(Uart16550Test, RoomCallbackComesWhenTheFifoIsCleared) {
   EXPECT_EQ(calls, 1u);
 }
 
+TEST_F(Uart16550Test, RoomCallbackComesWhenAFullReceiverIsReset) {
+  unsigned calls = 0;
+  type("a");
+  uart.set_room_callback([&] { ++calls; });
+  uart.reset();
+  EXPECT_EQ(calls, 1u);
+  uart.reset();
+  EXPECT_EQ(calls, 1u);
+}
+
 TEST_F(Uart16550Test, RoomCallbackMayReceiveAtOnce) {
   uart.set_room_callback([&] { type("b"); });
   type("a");
