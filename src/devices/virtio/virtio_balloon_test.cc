@@ -8,31 +8,23 @@
 
 #include "base/bits.h"
 #include "base/manual_timers.h"
-#include "devices/pci/pci_bus.h"
-#include "devices/testing/fakes.h"
-#include "devices/virtio/virtio_pci.h"
+#include "devices/testing/virtio_driver.h"
 
 namespace veneer::devices {
 namespace {
 
-constexpr std::uint64_t registers = 0xc0000000;
-constexpr std::uint64_t config = registers + 0x2000, notify = registers + 0x3000;
+using testing::Piece;
+using testing::VERSION_1;
+using testing::VirtioDriver;
+
 constexpr std::uint64_t ram_bytes = 4 * MiB, rom_at = 8 * MiB, more_at = 32 * MiB, more_bytes = 32 * MiB;
-constexpr std::uint16_t NEXT = 1, WRITE = 2, ring_size = 16;
 constexpr std::uint64_t numbers_at = 0x40000;  // page numbers and statistics
 constexpr std::uint64_t pages_at = 2 * MiB;    // what is given up
-constexpr std::uint64_t VERSION_1 = bit(32);
 constexpr std::uint64_t usual =
     VERSION_1 | bit(BALLOON_F_STATS_VQ) | bit(BALLOON_F_DEFLATE_ON_OOM) | bit(BALLOON_F_PAGE_REPORTING);
 constexpr unsigned INFLATE = 0, DEFLATE = 1, STATISTICS = 2, REPORTING = 3;
 
-struct Piece {
-  std::uint64_t address;
-  std::uint32_t bytes;
-  bool writable;
-};
-
-class VirtioBalloonTest : public ::testing::Test {
+class VirtioBalloonTest : public VirtioDriver {
  protected:
   explicit VirtioBalloonTest(VirtioBalloon::Reports reports = VirtioBalloon::Reports::Discard)
       : balloon(ram, timers, reports), function("virtio-balloon", balloon, ram) {
@@ -42,63 +34,12 @@ class VirtioBalloonTest : public ::testing::Test {
     std::memset(slot->host, 0, MiB);  // the driver's own
     std::memset(rom->host, 0x77, 64 * KiB);
     EXPECT_TRUE(ram.add("more", GuestPhys{more_at}, more_bytes, machine::SlotKind::Ram).ok());
-    bus.plug(3, function);
-    bus.reset();
-    bus.assign_resources({registers, 0x100000, 0, 0, 0, 0});
-    function.write_config(pci::COMMAND, 2, pci::COMMAND_MEMORY | pci::COMMAND_MASTER);
+    plug(function);
   }
-  // Queue n has its rings at 0x4000 * n.
-  static std::uint64_t descriptors(unsigned queue) { return 0x1000 + 0x4000 * std::uint64_t{queue}; }
-  static std::uint64_t driver_area(unsigned queue) { return descriptors(queue) + 0x1000; }
-  static std::uint64_t device_area(unsigned queue) { return descriptors(queue) + 0x2000; }
-
-  void set_up_queues(std::uint64_t features, unsigned queues) {
-    memory.write(registers + 20, 1, 3);
-    for (unsigned half = 0; half < 2; ++half) {
-      memory.write(registers + 8, 4, half);
-      memory.write(registers + 12, 4, (features >> (32 * half)) & 0xffffffff);
-    }
-    memory.write(registers + 20, 1, 11);
-    for (unsigned queue = 0; queue < queues; ++queue) {
-      memory.write(registers + 22, 2, queue);
-      memory.write(registers + 24, 2, ring_size);
-      memory.write(registers + 32, 4, descriptors(queue));
-      memory.write(registers + 40, 4, driver_area(queue));
-      memory.write(registers + 48, 4, device_area(queue));
-      memory.write(registers + 28, 2, 1);
-    }
-  }
-  void driver_ok() { memory.write(registers + 20, 1, 15); }
   void start(std::uint64_t features = usual, unsigned queues = 4) {
     set_up_queues(features, queues);
     driver_ok();
   }
-  template <typename T>
-  void poke(std::uint64_t address, T value) {
-    ASSERT_TRUE(ram.write_value(GuestPhys{address}, value));
-  }
-  template <typename T>
-  T peek(std::uint64_t address) {
-    T value{};
-    EXPECT_TRUE(ram.read_value(GuestPhys{address}, value));
-    return value;
-  }
-  void offer(unsigned queue, std::uint16_t first, const std::vector<Piece>& pieces) {
-    for (std::size_t i = 0; i < pieces.size(); ++i) {
-      const std::uint64_t at = descriptors(queue) + 16 * (first + i);
-      poke(at, pieces[i].address);
-      poke(at + 8, pieces[i].bytes);
-      const bool last = i + 1 == pieces.size();
-      poke(at + 12, static_cast<std::uint16_t>((last ? 0 : NEXT) | (pieces[i].writable ? WRITE : 0)));
-      poke(at + 14, static_cast<std::uint16_t>(first + i + 1));
-    }
-    const auto index = peek<std::uint16_t>(driver_area(queue) + 2);
-    poke(driver_area(queue) + 4 + 2 * (index % ring_size), first);
-    poke(driver_area(queue) + 2, static_cast<std::uint16_t>(index + 1));
-  }
-  void ring(unsigned queue) { memory.write(notify + 4 * queue, 2, queue); }
-  std::uint16_t used(unsigned queue) { return peek<std::uint16_t>(device_area(queue) + 2); }
-  bool needs_reset() { return (memory.read(registers + 20, 1) & 64) != 0; }
 
   /// The driver says that these pages come into the balloon, or out of it.
   void tell(unsigned queue, const std::vector<std::uint32_t>& pages) {
@@ -132,12 +73,6 @@ class VirtioBalloonTest : public ::testing::Test {
   }
   static std::uint32_t unit(std::uint64_t address) { return static_cast<std::uint32_t>(address / page_size); }
 
-  machine::BoardLock lock;
-  machine::Bus memory{"memory", lock}, ports{"port", lock};
-  testing::FakeIrqLine irq;
-  ApicBus apics{lock};
-  PciBus bus{{memory, ports, apics, {&irq, &irq, &irq, &irq}}};
-  machine::GuestMemory ram;
   ManualTimers timers;
   machine::MemorySlot *slot = nullptr, *rom = nullptr;
   VirtioBalloon balloon;

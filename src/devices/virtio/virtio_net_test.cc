@@ -7,21 +7,19 @@
 #include <vector>
 
 #include "base/bits.h"
-#include "devices/pci/pci_bus.h"
-#include "devices/testing/fakes.h"
+#include "devices/testing/virtio_driver.h"
 #include "devices/virtio/virtio_net_defs.h"
-#include "devices/virtio/virtio_pci.h"
 #include "net/test_packets.h"
 
 namespace veneer::devices {
 namespace {
 
-constexpr std::uint64_t registers = 0xc0000000;
-constexpr std::uint64_t config = registers + 0x2000, notify = registers + 0x3000;
+using testing::Piece;
+using testing::VERSION_1;
+using testing::VirtioDriver;
+
 constexpr std::uint64_t ram_bytes = 1024 * KiB;
-constexpr std::uint16_t NEXT = 1, WRITE = 2, ring_size = 16;
 constexpr std::uint64_t buffers = 0x40000;
-constexpr std::uint64_t VERSION_1 = bit(32);
 constexpr std::uint64_t usual = VERSION_1 | bit(NET_F_MAC) | bit(NET_F_CTRL_VQ) | bit(NET_F_CTRL_RX) |
                                 bit(NET_F_CTRL_MAC_ADDR) | bit(NET_F_STATUS) | bit(NET_F_MRG_RXBUF);
 constexpr net::MacAddress own_mac = {0x52, 0x56, 0, 1, 2, 3};
@@ -33,71 +31,16 @@ struct FakePort final : net::CardPort {
   unsigned wakes = 0, forgets = 0;
 };
 
-struct Piece {
-  std::uint64_t address;
-  std::uint32_t bytes;
-  bool writable;
-};
-
-class VirtioNetTest : public ::testing::Test {
+class VirtioNetTest : public VirtioDriver {
  protected:
   VirtioNetTest() {
     EXPECT_TRUE(ram.add("ram", GuestPhys{0}, ram_bytes, machine::SlotKind::Ram).ok());
-    bus.plug(3, function);
-    bus.reset();
-    bus.assign_resources({registers, 0x100000, 0, 0, 0, 0});
-    function.write_config(pci::COMMAND, 2, pci::COMMAND_MEMORY | pci::COMMAND_MASTER);
+    plug(function);
   }
-  // Queue n has its rings at 0x4000 * n.
-  static std::uint64_t descriptors(unsigned queue) { return 0x1000 + 0x4000 * std::uint64_t{queue}; }
-  static std::uint64_t driver_area(unsigned queue) { return descriptors(queue) + 0x1000; }
-  static std::uint64_t device_area(unsigned queue) { return descriptors(queue) + 0x2000; }
-
   void start(std::uint64_t features = usual, unsigned queues = 5) {
-    memory.write(registers + 20, 1, 3);
-    for (unsigned half = 0; half < 2; ++half) {
-      memory.write(registers + 8, 4, half);
-      memory.write(registers + 12, 4, (features >> (32 * half)) & 0xffffffff);
-    }
-    memory.write(registers + 20, 1, 11);
-    for (unsigned queue = 0; queue < queues; ++queue) {
-      memory.write(registers + 22, 2, queue);
-      memory.write(registers + 24, 2, ring_size);
-      memory.write(registers + 32, 4, descriptors(queue));
-      memory.write(registers + 40, 4, driver_area(queue));
-      memory.write(registers + 48, 4, device_area(queue));
-      memory.write(registers + 28, 2, 1);
-    }
-    memory.write(registers + 20, 1, 15);
+    set_up_queues(features, queues);
+    driver_ok();
   }
-  template <typename T>
-  void poke(std::uint64_t address, T value) {
-    ASSERT_TRUE(ram.write_value(GuestPhys{address}, value));
-  }
-  template <typename T>
-  T peek(std::uint64_t address) {
-    T value{};
-    EXPECT_TRUE(ram.read_value(GuestPhys{address}, value));
-    return value;
-  }
-  void offer(unsigned queue, std::uint16_t first, const std::vector<Piece>& pieces) {
-    for (std::size_t i = 0; i < pieces.size(); ++i) {
-      const std::uint64_t at = descriptors(queue) + 16 * (first + i);
-      poke(at, pieces[i].address);
-      poke(at + 8, pieces[i].bytes);
-      const bool last = i + 1 == pieces.size();
-      poke(at + 12, static_cast<std::uint16_t>((last ? 0 : NEXT) | (pieces[i].writable ? WRITE : 0)));
-      poke(at + 14, static_cast<std::uint16_t>(first + i + 1));
-    }
-    const auto index = peek<std::uint16_t>(driver_area(queue) + 2);
-    poke(driver_area(queue) + 4 + 2 * (index % ring_size), first);
-    poke(driver_area(queue) + 2, static_cast<std::uint16_t>(index + 1));
-  }
-  std::uint16_t used(unsigned queue) { return peek<std::uint16_t>(device_area(queue) + 2); }
-  std::uint32_t used_length(unsigned queue, unsigned slot) {
-    return peek<std::uint32_t>(device_area(queue) + 8 + 8 * slot);
-  }
-  bool needs_reset() { return (memory.read(registers + 20, 1) & 64) != 0; }
 
   /// The driver sends a frame behind this header.
   void send(const std::vector<std::byte>& bytes, const std::array<std::uint8_t, header>& head = {}) {
@@ -138,13 +81,6 @@ class VirtioNetTest : public ::testing::Test {
   }
   static void ASSERT_TRUE_OR(bool good) { EXPECT_TRUE(good); }
 
-  machine::BoardLock lock;
-  machine::Bus memory{"memory", lock};
-  machine::Bus ports{"port", lock};
-  machine::GuestMemory ram;
-  ApicBus apics{lock};
-  std::array<testing::FakeIrqLine, 4> lines;
-  PciBus bus{{memory, ports, apics, {&lines[0], &lines[1], &lines[2], &lines[3]}}};
   FakePort port;
   VirtioNet net{ram, port, own_mac, 2};
   VirtioPci function{"virtio-net", net, ram};
@@ -167,7 +103,7 @@ TEST_F(VirtioNetTest, SendsAFrame) {
   EXPECT_EQ(frame.size(), 77u);
   EXPECT_EQ(frame.bytes()[76], std::byte{0x77});
   EXPECT_EQ(used(1), 1u);
-  EXPECT_TRUE(lines[3].level);
+  EXPECT_TRUE(irq.level);
 }
 TEST_F(VirtioNetTest, HeaderAndFrameMayBeCutAnywhere) {
   start();
@@ -214,7 +150,7 @@ TEST_F(VirtioNetTest, ReceivesAFrame) {
   EXPECT_EQ(used_length(0, 0), header + 100);
   EXPECT_EQ(peek<std::uint16_t>(buffers + 10), 1u);  // num_buffers
   EXPECT_EQ(peek<std::uint8_t>(buffers + header + 99), 0x77);
-  EXPECT_TRUE(lines[3].level);
+  EXPECT_TRUE(irq.level);
 }
 TEST_F(VirtioNetTest, ALargeFrameIsSpreadOverBuffers) {
   start();
@@ -393,7 +329,7 @@ TEST_F(VirtioNetTest, TheCableIsSeenByTheDriver) {
   EXPECT_EQ(memory.read(config + 6, 2), NET_S_LINK_UP);
   net.set_link(false);
   EXPECT_EQ(memory.read(config + 6, 2), 0u);
-  EXPECT_TRUE(lines[3].level);
+  EXPECT_TRUE(irq.level);
 }
 
 // ---- Hostile drivers ------------------------------------------------------------------------------------------------
